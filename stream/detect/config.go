@@ -1,0 +1,70 @@
+package detect
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config is the `detect` section: the group that judges sign-ins and how it does so.
+type Config struct {
+	// Group is the consumer group over the sign-ins topic and the stem of the transactional
+	// ids (`<group>-<instance>-<member>`).
+	Group string `koanf:"group"`
+	// Members is how many detecting members the process runs; 0 is one a core.
+	Members int `koanf:"members"`
+	// Transaction is for how long records are gathered into one transaction, and so about what
+	// transactions add to the time from a sign-in to its alert.
+	Transaction time.Duration `koanf:"transaction"`
+	// TransactionTimeout is after what time a broker aborts the transaction of a member that
+	// died. Until then readers of committed alerts wait.
+	TransactionTimeout time.Duration `koanf:"transaction_timeout"`
+	// SessionTimeout is after what silence the group gives a member's partitions to others.
+	SessionTimeout time.Duration `koanf:"session_timeout"`
+}
+
+// DefaultConfig returns the defaults that CONTRACTS names.
+func DefaultConfig() Config {
+	return Config{
+		Group:              "prtwatch-detect",
+		Members:            0,
+		Transaction:        50 * time.Millisecond,
+		TransactionTimeout: 10 * time.Second,
+		SessionTimeout:     10 * time.Second,
+	}
+}
+
+// Validate reports every problem of the section at once, each naming its key below `detect`.
+func (c Config) Validate() error {
+	var problems []error
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	// A group id of more than 249 bytes no broker's offsets topic was made for, and Event
+	// Hubs refuses one of more than 256.
+	if n := len(c.Group); n == 0 || n > 249 {
+		wrong("detect.group: a name of 1 to 249 bytes is needed, this one has %d", n)
+	}
+	if c.Members < 0 || c.Members > 256 {
+		wrong("detect.members: %d is not within 0 (one a core) and 256", c.Members)
+	}
+	for _, limit := range []struct {
+		key            string
+		value          time.Duration
+		least, largest time.Duration
+	}{
+		{"transaction", c.Transaction, time.Millisecond, 10 * time.Second},
+		// The largest are the brokers' defaults: transaction.max.timeout.ms and
+		// group.{min,max}.session.timeout.ms.
+		{"transaction_timeout", c.TransactionTimeout, time.Second, 15 * time.Minute},
+		{"session_timeout", c.SessionTimeout, 6 * time.Second, 30 * time.Minute},
+	} {
+		if limit.value < limit.least || limit.value > limit.largest {
+			wrong("detect.%s: %s is not within %s and %s", limit.key, limit.value, limit.least, limit.largest)
+		}
+	}
+	if c.Transaction >= c.TransactionTimeout {
+		wrong("detect.transaction: %s must be shorter than detect.transaction_timeout (%s), or every transaction is aborted",
+			c.Transaction, c.TransactionTimeout)
+	}
+	return errors.Join(problems...)
+}
