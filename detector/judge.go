@@ -1,26 +1,46 @@
 package detector
 
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
 // Detector judges sign-ins by one configuration. It is immutable and safe for use by many
 // goroutines; the allowlist, which may be reloaded, is handed to Judge.
-type Detector struct{}
+type Detector struct {
+	cfg       Config
+	rule      Rule
+	resources terms
+}
 
-// New returns the detector for a valid configuration.
-func New(cfg Config) (*Detector, error) { panic("stub") }
+// New returns the detector for a valid configuration; for another one it returns what
+// Validate says.
+func New(cfg Config) (*Detector, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Detector{cfg: cfg, rule: PRTReuse(), resources: newTerms(cfg.Resources)}, nil
+}
 
 // UserKey returns whose baseline the sign-in belongs to, which is also the key of every
-// record of his: the lower-cased UPN, which may be empty.
-func (d *Detector) UserKey(s *SignIn) string { panic("stub") }
-
-// Judge decides whether s alerts, given what h knows of its user, and teaches h. It must be
-// called for every sign-in of the user, whatever its result, in the order of the log.
-func (d *Detector) Judge(s *SignIn, allowed *Allowlist, h History) Verdict { panic("stub") }
+// record of his: the lower-cased UPN, which may be empty. With `identity: upn_or_id` it is
+// the object id, as it came, where the UPN is empty.
+func (d *Detector) UserKey(s *SignIn) string {
+	if s.UPN == "" && d.cfg.Identity == IdentityUPNOrID {
+		return s.UserID
+	}
+	return strings.ToLower(s.UPN)
+}
 
 // Verdict is what Judge found.
 type Verdict struct {
 	Outcome Outcome
 	Alert   *Alert // nil unless Outcome is Alerted
-	Late    bool
-	Clamped bool
+	Late    bool   // judged on what was left: the history no longer reaches back in full
+	Clamped bool   // judged at its arrival: it is dated too far in the future
 }
 
 // Outcome names the step that decided. Its String is a Prometheus label value.
@@ -39,25 +59,112 @@ const (
 	Alerted
 )
 
-// String returns the outcome in snake_case.
-func (o Outcome) String() string { panic("stub") }
-
-// Config is the `detection` section.
-type Config struct {
-	Preset string `koanf:"preset"`
+var outcomeNames = [...]string{
+	Failed:        "failed",
+	OtherAddress:  "other_address",
+	Allowlisted:   "allowlisted",
+	OtherResource: "other_resource",
+	MultiFactor:   "multi_factor",
+	KnownAddress:  "known_address",
+	KnownNetwork:  "known_network",
+	Repeated:      "repeated",
+	Alerted:       "alerted",
 }
 
-// DefaultConfig returns the preset kql.
-func DefaultConfig() Config { panic("stub") }
+// String returns the outcome in snake_case.
+func (o Outcome) String() string {
+	if int(o) >= len(outcomeNames) {
+		return "unknown"
+	}
+	return outcomeNames[o]
+}
 
-// Validate reports every problem of the section at once.
-func (c Config) Validate() error { panic("stub") }
+// successResult is the ResultType of a sign-in that succeeded.
+const successResult = "0"
 
-// Allowlist is a set of IPv4 and IPv6 ranges.
-type Allowlist struct{}
+// Judge decides whether s alerts, given what h knows of its user, and teaches h. It must be
+// called for every sign-in of the user, whatever its result, in the order of the log. A nil
+// allowlist is an empty one. It keeps neither s nor h.
+//
+// The verdict comes first and the teaching second. As the hours that count end before the
+// sign-in's own, what arrives within an hour changes nothing for the rest of that hour.
+func (d *Detector) Judge(s *SignIn, allowed *Allowlist, h History) Verdict {
+	t := d.eventTime(s)
+	judged, clamped := d.clamp(t, s.Arrived)
+	hour := HourOf(judged)
+	from, to := hour-Window, hour-1
+	addr, ip, quad := parseAddress(s.IP)
+	asn := networkText(s.ASN)
 
-// Alert is the alert.
-type Alert struct{}
+	v := Verdict{Late: h.Late(hour), Clamped: clamped}
+	if v.Outcome = d.screen(s, addr, quad, allowed); v.Outcome == Alerted {
+		switch {
+		case h.KnownIP(ip, from, to):
+			v.Outcome = KnownAddress
+		case h.KnownASN(asn, from, to):
+			v.Outcome = KnownNetwork
+		default:
+			id := alertID(d.rule.ID, s.ID)
+			if h.Alerted(id) {
+				v.Outcome = Repeated
+				break
+			}
+			v.Alert = d.newAlert(s, id, t, ip, baselineOf(h, hour), v)
+			h.Remember(id, hour)
+		}
+	}
+	// Preset hardened (switches learn_from, probation) teaches less than everything.
+	h.See(ip, asn, hour)
+	return v
+}
 
-// JSON is the value of the alert's record.
-func (a *Alert) JSON() []byte { panic("stub") }
+// screen asks all that the sign-in alone can answer, and returns Alerted for a candidate:
+// whether that one alerts is up to its user's past.
+func (d *Detector) screen(s *SignIn, addr netip.Addr, quad bool, allowed *Allowlist) Outcome {
+	switch {
+	case s.ResultType != successResult:
+		return Failed
+	case !quad: // preset hardened (switch ipv6) judges IPv6 too
+		return OtherAddress
+	case allowed.Contains(addr):
+		return Allowlisted
+	case !d.resources.in(s.ResourceName): // preset hardened (switch resources): or its id
+		return OtherResource
+	case s.MFA&MFAMentioned != 0: // preset hardened (switch mfa): a fresh MFA
+		return MultiFactor
+	}
+	return Alerted
+}
+
+// eventTime returns the time that decides the sign-in's hour.
+func (d *Detector) eventTime(s *SignIn) time.Time {
+	if d.cfg.EventTime == EventTimeCreated && !s.Created.IsZero() {
+		return s.Created
+	}
+	return s.Generated
+}
+
+// clamp returns the time to judge at: the arrival where t lies more than max_future after
+// it, so that one record dated in the future does not close its user's window.
+func (d *Detector) clamp(t, arrived time.Time) (time.Time, bool) {
+	if !arrived.IsZero() && t.After(arrived.Add(d.cfg.MaxFuture)) {
+		return arrived, true
+	}
+	return t, false
+}
+
+// alertID returns the id of the alert on a sign-in: a function of the rule and the sign-in's
+// id, so that each copy of a sign-in that is delivered twice has the same.
+func alertID(rule uuid.UUID, signIn string) uuid.UUID {
+	return uuid.NewSHA1(rule, []byte(signIn))
+}
+
+// baselineOf returns what is known of the user at hour.
+func baselineOf(h History, hour int32) AlertBaseline {
+	ips, asns, first, last := h.Counts(hour-Window, hour-1)
+	b := AlertBaseline{IPs: ips, ASNs: asns, Evicted: h.Evicted(hour)}
+	if !b.empty() {
+		b.FirstHour, b.LastHour = formatHour(first), formatHour(last)
+	}
+	return b
+}
