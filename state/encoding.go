@@ -1,0 +1,263 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// profileVersion leads every encoded profile. The encoding is
+//
+//	version, flags (none yet: one will say that the offset follows at which the
+//	    profile was made, for brokers without transactions)
+//	the newest hour as a varint; every other hour is a distance back from it
+//	addresses, then ASNs: count, key lengths, keys, hours, then for each the length of
+//	    its bitmap without the zero bytes at its end, and the bitmap (see hours.go)
+//	alerts: count, hours, ids
+//	evicted: count, and hour and number of each
+//
+// with unsigned varints where nothing else is said. What is too old to be kept is left
+// out, keys are sorted, so equal profiles are equal bytes.
+const profileVersion = 1
+
+// MaxProfileBytes bounds an encoded profile: a record of the baseline topic must stay
+// below the smallest of the usual limits (Event Hubs, brokers: 1 MiB).
+const MaxProfileBytes = 900 << 10
+
+// largestProfile returns how long the encoding of one profile can get under the limits.
+func (l *limits) largestProfile() int {
+	const hour = 3 // a distance of up to two million hours
+	network := 1 + maxKey + hour + 2 + (l.span()+7)/8
+	return 2 + 3*binary.MaxVarintLen32 + (l.maxIPs+l.maxASNs)*network +
+		2 + maxAlerts*(hour+binary.MaxVarintLen32+16) + 2 + (l.span()+1)*(hour+binary.MaxVarintLen32)
+}
+
+// appendTo appends the encoding of p to dst.
+func (p *Profile) appendTo(dst []byte) []byte {
+	dst = append(dst, profileVersion, 0)
+	base := int64(0)
+	if p.seen() {
+		base = int64(p.newest)
+	}
+	dst = binary.AppendVarint(dst, base)
+	dst = p.ips.appendTo(dst, base, p.limits.span())
+	dst = p.asns.appendTo(dst, base, p.limits.span())
+	dst = binary.AppendUvarint(dst, uint64(len(p.alerts)))
+	for _, a := range p.alerts {
+		// Signed: an alert may be remembered before its sign-in is seen.
+		dst = binary.AppendVarint(dst, base-int64(a.hour))
+	}
+	for _, a := range p.alerts {
+		dst = append(dst, a.id[:]...)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(p.evicted)))
+	for _, e := range p.evicted {
+		dst = binary.AppendUvarint(dst, uint64(base-int64(e.hour)))
+		dst = binary.AppendUvarint(dst, uint64(e.count))
+	}
+	return dst
+}
+
+func (n *networks) appendTo(dst []byte, base int64, span int) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(n.keys)))
+	for _, k := range n.keys {
+		dst = binary.AppendUvarint(dst, uint64(len(k)))
+	}
+	for _, k := range n.keys {
+		dst = append(dst, k...)
+	}
+	for _, hour := range n.newest {
+		dst = binary.AppendUvarint(dst, uint64(base-int64(hour)))
+	}
+	for i := range n.keys {
+		hours := n.hours(i)
+		// Bits that fell out of the user's span stay in memory, where reading skips them.
+		keep := span - int(base-int64(n.newest[i]))
+		size := (highestHour(hours, 0, keep-1) + 8) / 8
+		dst = binary.AppendUvarint(dst, uint64(size))
+		for b := range size {
+			octet := byte(hours[b/8] >> (b % 8 * 8))
+			if left := keep - b*8; left < 8 {
+				octet &= 1<<left - 1
+			}
+			dst = append(dst, octet)
+		}
+	}
+	return dst
+}
+
+// decodeProfile reads what appendTo wrote, under limits that may have changed since: what
+// they no longer keep is dropped. It keeps nothing of data and survives any bytes.
+func decodeProfile(data []byte, l *limits) (*Profile, error) {
+	r := reader{data: data}
+	if v := r.byte(); v != profileVersion && r.err == nil {
+		return nil, fmt.Errorf("profile has version %d, this program reads version %d", v, profileVersion)
+	}
+	if flags := r.byte(); flags != 0 {
+		r.fail("unknown flags")
+	}
+	base := r.varint()
+	if base != int64(int32(base)) {
+		r.fail("newest hour out of range")
+	}
+	p := newProfile(l)
+	p.newest = int32(base)
+	r.networks(&p.ips, base, l.span())
+	r.networks(&p.asns, base, l.span())
+	r.alerts(p, base)
+	r.evicted(p, base)
+	if len(r.data) > 0 {
+		r.fail("bytes after the end")
+	}
+	if p.seen() && !slices.Contains(p.ips.newest, p.newest) && !slices.Contains(p.asns.newest, p.newest) {
+		r.fail("no network was seen in the newest hour")
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return p, nil
+}
+
+// reader takes an encoded profile apart. After the first error it returns zeros.
+type reader struct {
+	data []byte
+	err  error
+}
+
+func (r *reader) fail(what string) {
+	if r.err == nil {
+		r.err = errors.New("malformed profile: " + what)
+	}
+	r.data = nil
+}
+
+func (r *reader) byte() byte {
+	b := r.bytes(1)
+	if len(b) == 0 {
+		return 0
+	}
+	return b[0]
+}
+
+func (r *reader) bytes(n int) []byte {
+	if n > len(r.data) {
+		r.fail("cut short")
+		return nil
+	}
+	b := r.data[:n]
+	r.data = r.data[n:]
+	return b
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.data)
+	if n <= 0 {
+		r.fail("bad number")
+		return 0
+	}
+	r.data = r.data[n:]
+	return v
+}
+
+// upTo reads an unsigned number of at most most.
+func (r *reader) upTo(most uint64, what string) int64 {
+	v, n := binary.Uvarint(r.data)
+	switch {
+	case n <= 0:
+		r.fail("bad number")
+		return 0
+	case v > most:
+		r.fail(what + " out of range")
+		return 0
+	}
+	r.data = r.data[n:]
+	return int64(v)
+}
+
+// hour reads a distance back from base.
+func (r *reader) hour(base int64) int32 {
+	return int32(base - r.upTo(uint64(base-math.MinInt32), "hour"))
+}
+
+// networks reads one kind of networks, keeping those within span of base.
+func (r *reader) networks(n *networks, base int64, span int) {
+	// Every network takes three bytes at least, which bounds what a lie can allocate.
+	count := int(r.upTo(uint64(min(len(r.data)/3, maxMaxIPs)), "number of networks"))
+	if count == 0 {
+		return
+	}
+	n.keys = make([]string, count)
+	n.newest = make([]int32, count)
+	n.before = make([]uint64, count*n.words)
+	ends := make([]int, count)
+	total := 0
+	for i := range ends {
+		total += int(r.upTo(maxKey, "length of a key"))
+		ends[i] = total
+	}
+	text, start := string(r.bytes(total)), 0
+	if r.err != nil {
+		return
+	}
+	for i, end := range ends {
+		n.keys[i] = text[start:end]
+		if i > 0 && n.keys[i-1] >= n.keys[i] {
+			r.fail("keys out of order")
+			return
+		}
+		start = end
+	}
+	for i := range n.newest {
+		n.newest[i] = r.hour(base)
+	}
+	for i := range count {
+		hours := n.hours(i)
+		for b, octet := range r.bytes(int(r.upTo(math.MaxInt16, "length of a bitmap"))) {
+			if b/8 < len(hours) {
+				hours[b/8] |= uint64(octet) << (b % 8 * 8)
+			}
+		}
+		trimHours(hours, span-int(base-int64(n.newest[i])))
+	}
+	n.prune(base - int64(span))
+}
+
+func (r *reader) alerts(p *Profile, base int64) {
+	count := int(r.upTo(maxAlerts, "number of alerts"))
+	if r.err != nil || count == 0 {
+		return
+	}
+	p.alerts = make([]alert, count)
+	for i := range p.alerts {
+		hour := base - r.varint()
+		if hour != int64(int32(hour)) {
+			r.fail("hour of an alert out of range")
+		}
+		p.alerts[i].hour = int32(hour)
+	}
+	for i := range p.alerts {
+		copy(p.alerts[i].id[:], r.bytes(16))
+	}
+	if p.seen() {
+		p.alerts = slices.DeleteFunc(p.alerts, func(a alert) bool { return int64(a.hour) < p.floor() })
+	}
+}
+
+func (r *reader) evicted(p *Profile, base int64) {
+	count := int(r.upTo(uint64(len(r.data)/2), "number of evictions"))
+	for i := range count {
+		e := evicted{hour: r.hour(base), count: uint32(r.upTo(math.MaxUint32, "count of evictions"))}
+		if r.err != nil {
+			return
+		}
+		if i > 0 && len(p.evicted) > 0 && p.evicted[len(p.evicted)-1].hour >= e.hour {
+			r.fail("evictions out of order")
+			return
+		}
+		if int64(e.hour) >= p.floor() {
+			p.evicted = append(p.evicted, e)
+		}
+	}
+}

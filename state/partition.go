@@ -1,0 +1,317 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// The kinds of keys. A key is the partition (four bytes, big endian), the kind, and for a
+// profile the user key: so a partition is one range, and its users follow each other.
+const (
+	kindCheckpoint = 0
+	kindProfile    = 1
+)
+
+// restoreBatch is how much of a restore is written at once, in bytes.
+const restoreBatch = 4 << 20
+
+// Partition is the leased range of one partition. It belongs to one goroutine.
+//
+// Profile hands out the decoded profile of a user, to be read and changed in place. What is
+// unchanged lives in a bounded cache. What the open transaction has changed is held apart
+// from it, so that it cannot be evicted and read back old, until Commit has written it
+// (after the broker's transaction has committed) or Rollback has dropped it.
+type Partition struct {
+	store  *Store
+	number int32
+	token  chan struct{} // of the lease; nil once released
+	cache  cache
+	last   *entry            // handed out by the last Profile: it may have changed since
+	open   map[string]*entry // changed by the open transaction
+	order  []*entry          // the same, in the order of their first change
+	key    []byte            // scratch
+
+	restoring *pebble.Batch // of Put; nil where there is none
+	advanced  *Checkpoint   // holds once restoring is written
+}
+
+func newPartition(s *Store, number int32, token chan struct{}) *Partition {
+	return &Partition{store: s, number: number, token: token, cache: newCache(s), open: map[string]*entry{}}
+}
+
+var errReleased = errors.New("the lease was given back")
+
+// Profile returns the user's profile, an empty one where there is none. Changes to it are
+// seen by later calls and stay out of Pebble until Commit. It may be used until the next
+// call of any method of the partition.
+func (p *Partition) Profile(user string) (*Profile, error) {
+	p.settle()
+	e, ok := p.open[user]
+	if !ok {
+		e, ok = p.cache.get(user)
+	}
+	if ok && p.token != nil {
+		p.store.count.hits.Add(1)
+	} else {
+		profile, err := p.load(user)
+		if err != nil {
+			return nil, fmt.Errorf("reading a profile of partition %d: %w", p.number, err)
+		}
+		p.store.count.misses.Add(1)
+		// The caller's text may be a piece of a whole Kafka message.
+		e = &entry{user: strings.Clone(user), profile: profile}
+		p.cache.add(e)
+	}
+	e.encoded = nil
+	p.last = e
+	return e.profile, nil
+}
+
+// settle moves the profile that was handed out last to the changed ones if it has changed.
+func (p *Partition) settle() {
+	e := p.last
+	p.last = nil
+	if e == nil || !e.profile.changed || p.open[e.user] == e {
+		return
+	}
+	p.cache.remove(e.user)
+	p.open[e.user] = e
+	p.order = append(p.order, e)
+}
+
+func (p *Partition) load(user string) (*Profile, error) {
+	if p.token == nil {
+		return nil, errReleased
+	}
+	var profile *Profile
+	found, err := p.get(p.profileKey(user), func(value []byte) (err error) {
+		profile, err = decodeProfile(value, p.store.limits)
+		return err
+	})
+	if err == nil && !found {
+		profile = newProfile(p.store.limits)
+	}
+	return profile, err
+}
+
+// get hands the value of a key to decode, and reports whether there is one.
+func (p *Partition) get(key []byte, decode func([]byte) error) (found bool, err error) {
+	err = p.store.use(func(db *pebble.DB) error {
+		value, closer, err := db.Get(key)
+		switch {
+		case errors.Is(err, pebble.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		found = true
+		return errors.Join(decode(value), closer.Close())
+	})
+	return found, err
+}
+
+func (p *Partition) prefix(kind byte) []byte {
+	p.key = binary.BigEndian.AppendUint32(p.key[:0], uint32(p.number))
+	p.key = append(p.key, kind)
+	return p.key
+}
+
+func (p *Partition) profileKey(user string) []byte {
+	p.key = append(p.prefix(kindProfile), user...)
+	return p.key
+}
+
+// Changes yields the user and the encoded profile of each profile that changed since the
+// last Commit or Rollback, in the order of their first change. The bytes must not be
+// altered; they stay as they are, also when the profile changes again.
+func (p *Partition) Changes() iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		p.settle()
+		for _, e := range p.order {
+			if !yield(e.user, e.encode()) {
+				return
+			}
+		}
+	}
+}
+
+func (e *entry) encode() []byte {
+	if e.encoded == nil {
+		e.encoded = e.profile.appendTo(nil)
+	}
+	return e.encoded
+}
+
+// Commit writes the changes and the checkpoint in one batch. After an error nothing of them
+// is written, and the store is broken.
+func (p *Partition) Commit(cp Checkpoint) error {
+	p.settle()
+	if err := p.commit(cp); err != nil {
+		return fmt.Errorf("committing partition %d: %w", p.number, err)
+	}
+	for _, e := range p.order {
+		p.store.count.evictedKnown.Add(e.profile.evictions)
+		e.profile.changed, e.profile.evictions, e.encoded = false, 0, nil
+		p.cache.add(e)
+	}
+	p.forget()
+	return nil
+}
+
+func (p *Partition) commit(cp Checkpoint) error {
+	if p.token == nil {
+		return errReleased
+	}
+	batch := new(pebble.Batch)
+	defer batch.Close()
+	for _, e := range p.order {
+		if err := batch.Set(p.profileKey(e.user), e.encode(), nil); err != nil {
+			return err
+		}
+	}
+	if err := batch.Set(p.prefix(kindCheckpoint), cp.append(nil), nil); err != nil {
+		return err
+	}
+	return p.store.apply(batch)
+}
+
+// Rollback forgets the changes: the next Profile reads what is committed.
+func (p *Partition) Rollback() {
+	p.settle()
+	p.forget()
+}
+
+func (p *Partition) forget() {
+	clear(p.open)
+	clear(p.order)
+	p.order = p.order[:0]
+}
+
+// Checkpoint returns the checkpoint, and whether there is one.
+func (p *Partition) Checkpoint() (Checkpoint, bool, error) {
+	p.settle()
+	var cp Checkpoint
+	found, err := p.get(p.prefix(kindCheckpoint), func(value []byte) (err error) {
+		cp, err = decodeCheckpoint(value)
+		return err
+	})
+	if err != nil {
+		return Checkpoint{}, false, fmt.Errorf("reading the checkpoint of partition %d: %w", p.number, err)
+	}
+	return cp, found, nil
+}
+
+// Put takes one record of the baseline topic (a nil value deletes) while the partition is
+// restored. Records are written by batches of 4 MiB. The caller must not have changes open.
+//
+// A restore may be broken off at any time: the checkpoint only says what is in for certain,
+// and Pebble may hold more of the committed topic. Reading that part again is idempotent,
+// for the last record of a user wins; and nothing is judged before the restore has come
+// to its end, so that a profile is newer than the checkpoint can be seen by nobody.
+func (p *Partition) Put(user, value []byte) error {
+	if p.restoring == nil {
+		p.restoring = new(pebble.Batch)
+	}
+	p.settle()
+	p.cache.remove(string(user))
+	key := p.profileKey(string(user))
+	var err error
+	if value == nil {
+		err = p.restoring.Delete(key, nil)
+	} else {
+		err = p.restoring.Set(key, value, nil)
+	}
+	if err == nil && p.restoring.Len() >= restoreBatch {
+		err = p.write()
+	}
+	if err != nil {
+		return fmt.Errorf("restoring partition %d: %w", p.number, err)
+	}
+	return nil
+}
+
+// Advance notes the checkpoint that holds for all that was Put so far. It is written with
+// the next batch, so a restore that is broken off goes on from there.
+func (p *Partition) Advance(cp Checkpoint) { p.advanced = &cp }
+
+// Restored writes what Put has left, and the checkpoint.
+func (p *Partition) Restored(cp Checkpoint) error {
+	if p.restoring == nil {
+		p.restoring = new(pebble.Batch)
+	}
+	p.advanced = &cp
+	if err := p.write(); err != nil {
+		return fmt.Errorf("restoring partition %d: %w", p.number, err)
+	}
+	return nil
+}
+
+func (p *Partition) write() error {
+	if p.token == nil {
+		return errReleased
+	}
+	batch := p.restoring
+	p.restoring = nil
+	defer batch.Close()
+	if p.advanced != nil {
+		if err := batch.Set(p.prefix(kindCheckpoint), p.advanced.append(nil), nil); err != nil {
+			return err
+		}
+		p.advanced = nil
+	}
+	return p.store.apply(batch)
+}
+
+// Drop deletes all of the partition: profiles, checkpoint, and what is open.
+func (p *Partition) Drop() error {
+	p.abandon()
+	batch := new(pebble.Batch)
+	defer batch.Close()
+	from := binary.BigEndian.AppendUint32(nil, uint32(p.number))
+	to := binary.BigEndian.AppendUint32(nil, uint32(p.number)+1)
+	err := batch.DeleteRange(from, to, nil)
+	if err == nil && p.token == nil {
+		err = errReleased
+	}
+	if err == nil {
+		err = p.store.apply(batch)
+	}
+	if err != nil {
+		return fmt.Errorf("dropping partition %d: %w", p.number, err)
+	}
+	return nil
+}
+
+// abandon lets go of all that is in memory only.
+func (p *Partition) abandon() {
+	p.Rollback()
+	p.cache.clear()
+	p.advanced = nil
+	if p.restoring != nil {
+		p.restoring.Close()
+		p.restoring = nil
+	}
+}
+
+// Release flushes, gives the lease back, and forgets what was not committed. The lease is
+// free also when the flush fails. Releasing again does nothing.
+func (p *Partition) Release() error {
+	if p.token == nil {
+		return nil
+	}
+	p.abandon()
+	err := p.store.Flush()
+	p.store.leased.Add(-1)
+	token := p.token
+	p.token = nil
+	<-token
+	if err != nil {
+		return fmt.Errorf("releasing partition %d: %w", p.number, err)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package state
+
+import "slices"
+
+// maxAlerts is how many alert ids a profile remembers (DESIGN, "The way of an event").
+const maxAlerts = 256
+
+// Profile is what is known of one user: for each address and each ASN of his the hours in
+// which it was seen, and the ids of the alerts that he caused lately. It satisfies
+// detector.History, whose hours it shares: a count of hours since the Unix epoch.
+//
+// Kept are the user's newest hour and the window+lateness hours before it. What is older
+// goes when the newest hour advances, and at no other time, so what a profile answers
+// depends on what it was told alone: never on when it was written, evicted from a cache
+// or read back. Below the bounds the order in which hours are seen does not matter.
+//
+// Above them the network that was seen longest ago goes first. A late sign-in from a new
+// network can be that one itself; then it is not kept. So a flood of late sign-ins pushes
+// nothing newer out, and no flood makes a profile grow. What went is counted by hour.
+type Profile struct {
+	limits *limits
+	newest int32 // of all networks; means nothing while there are none
+	ips    networks
+	asns   networks
+	// alerts are in the order in which they were raised: repeats of a sign-in follow it
+	// closely, so the one raised longest ago is the least likely to be repeated.
+	alerts  []alert
+	evicted []evicted // by rising hour
+
+	changed   bool   // since the last Commit
+	evictions uint64 // since the last Commit
+}
+
+type alert struct {
+	id   [16]byte
+	hour int32
+}
+
+// evicted counts the networks that were given up and last seen in hour.
+type evicted struct {
+	hour  int32
+	count uint32
+}
+
+func newProfile(l *limits) *Profile {
+	return &Profile{limits: l, ips: networks{words: l.words()}, asns: networks{words: l.words()}}
+}
+
+// seen reports whether there is any network, and so a newest hour.
+func (p *Profile) seen() bool { return len(p.ips.keys) > 0 || len(p.asns.keys) > 0 }
+
+// floor is the earliest hour that is kept.
+func (p *Profile) floor() int64 { return int64(p.newest) - int64(p.limits.span()) }
+
+// KnownIP reports whether the address was seen in an hour of [from, to].
+func (p *Profile) KnownIP(ip string, from, to int32) bool { return p.known(&p.ips, ip, from, to) }
+
+// KnownASN reports whether the ASN was seen in an hour of [from, to].
+func (p *Profile) KnownASN(asn string, from, to int32) bool { return p.known(&p.asns, asn, from, to) }
+
+func (p *Profile) known(n *networks, text string, from, to int32) bool {
+	i, ok := n.find(networkKey(text))
+	if !ok {
+		return false
+	}
+	_, _, ok = n.within(i, max(int64(from), p.floor()), int64(to))
+	return ok
+}
+
+// See records that the user came from address ip in network asn in hour. An hour that is
+// older than what is kept teaches nothing.
+func (p *Profile) See(ip, asn string, hour int32) {
+	switch {
+	case !p.seen() || hour > p.newest:
+		p.advance(hour)
+	case int64(hour) < p.floor():
+		return
+	}
+	p.see(&p.ips, p.limits.maxIPs, ip, hour)
+	p.see(&p.asns, p.limits.maxASNs, asn, hour)
+}
+
+// advance makes hour the newest and lets go of what is now too old.
+func (p *Profile) advance(hour int32) {
+	p.newest, p.changed = hour, true
+	floor := p.floor()
+	p.ips.prune(floor)
+	p.asns.prune(floor)
+	p.alerts = slices.DeleteFunc(p.alerts, func(a alert) bool { return int64(a.hour) < floor })
+	p.evicted = slices.DeleteFunc(p.evicted, func(e evicted) bool { return int64(e.hour) < floor })
+}
+
+func (p *Profile) see(n *networks, most int, text string, hour int32) {
+	key := networkKey(text)
+	i, ok := n.find(key)
+	if ok {
+		p.changed = n.set(i, hour) || p.changed
+		return
+	}
+	n.insert(i, key, hour)
+	p.changed = true
+	for len(n.keys) > most {
+		oldest := n.longestUnseen()
+		p.count(n.newest[oldest])
+		n.remove(oldest)
+	}
+}
+
+// count records that a network was given up.
+func (p *Profile) count(hour int32) {
+	p.evictions++
+	i, ok := slices.BinarySearchFunc(p.evicted, hour, func(e evicted, h int32) int { return int(int64(e.hour) - int64(h)) })
+	if !ok {
+		p.evicted = slices.Insert(p.evicted, i, evicted{hour: hour})
+	}
+	if e := &p.evicted[i]; e.count+1 != 0 {
+		e.count++
+	}
+}
+
+// Late reports whether hour lies more than the lateness behind the user's newest hour: the
+// window before it is then no longer kept whole.
+func (p *Profile) Late(hour int32) bool {
+	return p.seen() && int64(hour) < int64(p.newest)-int64(p.limits.lateness)
+}
+
+// Alerted reports whether the alert id is remembered.
+func (p *Profile) Alerted(id [16]byte) bool {
+	return slices.ContainsFunc(p.alerts, func(a alert) bool { return a.id == id })
+}
+
+// Remember keeps the id of an alert that was raised for a sign-in of hour: the 256 that
+// were raised last, while their hour is one that is kept.
+func (p *Profile) Remember(id [16]byte, hour int32) {
+	if p.seen() && int64(hour) < p.floor() || p.Alerted(id) {
+		return
+	}
+	if len(p.alerts) == maxAlerts {
+		p.alerts = slices.Delete(p.alerts, 0, 1)
+	}
+	p.alerts = append(p.alerts, alert{id, hour})
+	p.changed = true
+}
+
+// Counts returns how many addresses and ASNs were seen within [from, to], and the first
+// and last of those hours (0 where there are none).
+func (p *Profile) Counts(from, to int32) (ips, asns int, first, last int32) {
+	low, high := max(int64(from), p.floor()), int64(to)
+	for _, n := range []struct {
+		of    *networks
+		count *int
+	}{{&p.ips, &ips}, {&p.asns, &asns}} {
+		for i := range n.of.keys {
+			f, l, ok := n.of.within(i, low, high)
+			if !ok {
+				continue
+			}
+			*n.count++
+			if ips+asns == 1 {
+				first, last = int32(f), int32(l)
+			}
+			first, last = min(first, int32(f)), max(last, int32(l))
+		}
+	}
+	return ips, asns, first, last
+}
+
+// Evicted returns how many networks were given up to keep within the bounds and were last
+// seen late enough to be in the window that ends at hour, or after it. One that came back
+// and was given up again counts again.
+func (p *Profile) Evicted(hour int32) int {
+	n := 0
+	for _, e := range p.evicted {
+		if int64(e.hour) >= int64(hour)-int64(p.limits.window) {
+			n += int(e.count)
+		}
+	}
+	return n
+}
+
+// size estimates the memory of the profile in bytes.
+func (p *Profile) size() int {
+	const fixed = 320 // the struct itself
+	return fixed + p.ips.size() + p.asns.size() + cap(p.alerts)*20 + cap(p.evicted)*8
+}
