@@ -149,7 +149,7 @@ func (d *Detector) newAlert(s *SignIn, id uuid.UUID, t time.Time, ip string, kno
 			ID: s.ID, CorrelationID: s.CorrelationID, SessionID: s.SessionID,
 			UniqueTokenIdentifier: s.UniqueTokenIdentifier, IncomingTokenType: s.IncomingTokenType,
 		},
-		Device:    AlertDevice{ID: s.DeviceID, Name: s.DeviceName, Managed: s.DeviceManaged, Compliant: s.DeviceCompliant},
+		Device:    AlertDevice{ID: s.DeviceID, Name: s.DeviceName, Managed: cloned(s.DeviceManaged), Compliant: cloned(s.DeviceCompliant)},
 		Baseline:  known,
 		Late:      v.Late,
 		Clamped:   v.Clamped,
@@ -240,14 +240,21 @@ func titleText(texts ...string) string {
 	return ""
 }
 
+// cloned copies what a decoder that reuses its sign-ins may overwrite.
+func cloned(b *bool) *bool {
+	if b == nil {
+		return nil
+	}
+	return new(*b)
+}
+
 // asNumber returns the ASN as a number, nil where it is none.
 func asNumber(asn string) *uint32 {
 	n, err := strconv.ParseUint(asn, 10, 32)
 	if err != nil {
 		return nil
 	}
-	number := uint32(n)
-	return &number
+	return new(uint32(n))
 }
 
 func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }

@@ -84,7 +84,7 @@ const successResult = "0"
 
 // Judge decides whether s alerts, given what h knows of its user, and teaches h. It must be
 // called for every sign-in of the user, whatever its result, in the order of the log. A nil
-// allowlist is an empty one. It keeps neither s nor h.
+// allowlist is an empty one. The alert and the history share the texts of s, but not s itself.
 //
 // The verdict comes first and the teaching second. As the hours that count end before the
 // sign-in's own, what arrives within an hour changes nothing for the rest of that hour.
