@@ -1,0 +1,115 @@
+package entra
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	gojson "github.com/goccy/go-json"
+)
+
+// The forms of a time beside RFC 3339: without a zone it is UTC, and some diagnostic settings
+// write the American form (elastic/integrations#15976).
+var otherForms = [...]string{"2006-01-02T15:04:05", "1/2/2006 3:04:05 PM"}
+
+// Unix seconds of the first time that is accepted, and of the first that is not: nanoseconds
+// since 1970 must fit into 63 bits, for that is how a sign-in travels.
+const (
+	firstSecond = 0
+	endSecond   = math.MaxInt64 / 1_000_000_000
+)
+
+// parseTime reads any of the forms, in UTC.
+func parseTime(text string) (time.Time, bool) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	for _, form := range otherForms {
+		if err == nil {
+			break
+		}
+		t, err = time.Parse(form, text)
+	}
+	if err != nil || t.Unix() < firstSecond || t.Unix() >= endSecond {
+		return time.Time{}, false
+	}
+	return t.UTC(), true
+}
+
+// absent reports whether there was no value: no key, or null.
+func absent(raw json.RawMessage) bool { return len(raw) == 0 || raw[0] == 'n' }
+
+// scalar returns a text as it is and a number as decimal text; an absent value is "". A whole
+// number is written without fraction and exponent, as Sentinel would; what is beyond the
+// whole numbers that a double holds stays as it came.
+func scalar(raw json.RawMessage) (text string, ok bool) {
+	if absent(raw) {
+		return "", true
+	}
+	switch c := raw[0]; {
+	case c == '"':
+		return unquote(raw)
+	case c == '-' || '0' <= c && c <= '9':
+		text = alias(raw)
+		if strings.ContainsAny(text, ".eE-") {
+			if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+				return strconv.FormatInt(int64(f), 10), true
+			}
+		}
+		return text, true
+	}
+	return "", false
+}
+
+// boolean reads true, false, and the same as texts in any case.
+func boolean(raw json.RawMessage) (value, ok bool) {
+	word := bytes.Trim(raw, `"`)
+	value = bytes.EqualFold(word, []byte("true"))
+	return value, value || bytes.EqualFold(word, []byte("false"))
+}
+
+func isTrue(raw json.RawMessage) bool {
+	value, _ := boolean(raw)
+	return value
+}
+
+// alias returns the bytes as a string that is valid as long as they are unchanged.
+func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// unquote returns the text of a JSON string.
+func unquote(raw json.RawMessage) (text string, ok bool) {
+	if len(raw) == 3 && raw[1] < 0x80 { // one byte, the "0" of most results
+		return alias(raw[1:2]), true
+	}
+	err := gojson.UnmarshalWithOption(raw, &text, gojson.DecodeNoCopyString())
+	return text, err == nil
+}
+
+// innerJSON returns a value that is an object or an array in diagnostic records, and in the
+// table a text that holds one; absent, it is nil.
+func innerJSON(raw json.RawMessage) []byte {
+	if absent(raw) {
+		return nil
+	}
+	if raw[0] != '"' {
+		return raw
+	}
+	text, _ := unquote(raw)
+	return unsafe.Slice(unsafe.StringData(text), len(text))
+}
+
+// decodeInner decodes an object, or a text that holds one, into v. That it cannot be read is
+// no reason to lose a sign-in: then v holds nothing that anyone may use. A field of a wrong
+// type is left out and the others stay.
+func decodeInner(raw json.RawMessage, v any) bool {
+	inner := bytes.TrimSpace(innerJSON(raw))
+	if len(inner) <= len("{}") || inner[0] != '{' || depthOf(inner) > maxDepth {
+		return false
+	}
+	err := gojson.UnmarshalWithOption(inner, v, gojson.DecodeNoCopyString())
+	var wrongType *gojson.UnmarshalTypeError
+	return err == nil || errors.As(err, &wrongType)
+}
