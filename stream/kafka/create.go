@@ -1,0 +1,58 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// Create makes the topics that are missing, as they must be, and returns their names. What
+// is there stays as it is, right or wrong: see Check.
+func Create(ctx context.Context, admin *kadm.Client, topics Topics) (created []string, err error) {
+	return create(ctx, admin, topics.Specs())
+}
+
+// CreateInput makes the input topics that are missing, with the broker's own settings: to
+// try prtwatch without an export. Event Hubs refuses; there an export makes them.
+func CreateInput(ctx context.Context, admin *kadm.Client, names []string, partitions int32, replication int16) (created []string, err error) {
+	var specs []Spec
+	for _, name := range names {
+		specs = append(specs, Spec{Topic: name, Partitions: partitions, Replication: replication})
+	}
+	return create(ctx, admin, specs)
+}
+
+func create(ctx context.Context, admin *kadm.Client, specs []Spec) (created []string, err error) {
+	for _, spec := range specs {
+		settings := make(map[string]*string, len(spec.Settings))
+		for _, s := range spec.Settings {
+			settings[s.Name] = &s.Value
+		}
+		_, err := admin.CreateTopic(ctx, spec.Partitions, spec.Replication, settings, spec.Topic)
+		switch {
+		case errors.Is(err, kerr.TopicAlreadyExists):
+		case err != nil:
+			return created, spec.refused(err)
+		default:
+			created = append(created, spec.Topic)
+		}
+	}
+	return created, nil
+}
+
+// refused says what to do about a topic that the broker did not make.
+func (s Spec) refused(err error) error {
+	remedy := ""
+	switch {
+	case errors.Is(err, kerr.InvalidReplicationFactor):
+		remedy = fmt.Sprintf("topics.replication is %d: there are not so many brokers; ", s.Replication)
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		remedy = "our user may not create topics: allow it, or let who may do it; "
+	case errors.Is(err, kerr.UnsupportedVersion), errors.Is(err, kerr.InvalidRequest):
+		remedy = "does this service create topics for Kafka clients? (Event Hubs: in the portal, or by the export itself); "
+	}
+	return fmt.Errorf("creating topic %s: %s%w", s.Topic, remedy, oneLine(err))
+}

@@ -1,0 +1,52 @@
+package kafka
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kprom"
+)
+
+// Metrics returns the hook that counts what all clients of one cluster do: connections,
+// bytes, requests and their duration, records a topic, throttling; prtwatch_kafka_... with
+// the label cluster. Make it once a cluster and give it to Options.
+//
+// kprom counts for one client and panics at the second: it registers its metrics for each.
+// Ours are registered for the first and count for all.
+func Metrics(reg prometheus.Registerer, cluster string) kgo.Hook {
+	return &metrics{Metrics: kprom.NewMetrics("prtwatch",
+		kprom.Subsystem("kafka"),
+		kprom.Registerer(withoutGauges{reg}),
+		kprom.WithStaticLabel(prometheus.Labels{"cluster": cluster}))}
+}
+
+type metrics struct {
+	*kprom.Metrics
+	once sync.Once
+}
+
+// OnNewClient registers the metrics, the first time.
+func (m *metrics) OnNewClient(cl *kgo.Client) { m.once.Do(func() { m.Metrics.OnNewClient(cl) }) }
+
+// OnClientClosed keeps what was counted: clients come and go under a process.
+func (m *metrics) OnClientClosed(*kgo.Client) {}
+
+// withoutGauges leaves out the four gauges that look inside one client: of many they would
+// show the first, which may be long closed.
+type withoutGauges struct{ prometheus.Registerer }
+
+func (r withoutGauges) Register(c prometheus.Collector) error {
+	if _, gauge := c.(prometheus.GaugeFunc); gauge {
+		return nil
+	}
+	return r.Registerer.Register(c)
+}
+
+func (r withoutGauges) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		if err := r.Register(c); err != nil {
+			panic(err)
+		}
+	}
+}

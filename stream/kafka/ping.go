@@ -1,0 +1,112 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// pingEvery is how long Ping waits between two attempts.
+const pingEvery = 250 * time.Millisecond
+
+// Ping waits until a broker answers: for patience at the most, and not at all after an
+// answer that time does not change (a password refused, a certificate not trusted). The
+// section (kafka, input) is where the cluster is configured; the error is one line that
+// names its key, the brokers, the last reason and what to look at.
+func Ping(ctx context.Context, cl *kgo.Client, section string, patience time.Duration) error {
+	seeds, _ := cl.OptValue(kgo.SeedBrokers).([]string)
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var last error
+	for {
+		err := cl.Ping(limited)
+		if err == nil {
+			return nil
+		}
+		// What the end of the waiting itself brought about explains nothing.
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+			last = err
+		}
+		key, remedy, permanent := diagnose(last)
+		if !permanent && ctx.Err() == nil && wait(limited, pingEvery) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		after := fmt.Sprintf("no answer within %s", patience)
+		if permanent {
+			after = "refused"
+		}
+		return fmt.Errorf("%s.%s: %s: %s: %s: %w", section, key, strings.Join(seeds, ","), after, remedy, oneLine(last))
+	}
+}
+
+// wait reports whether the context is still alive after d.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// diagnose says of an error which key to look at, what to do about it, and whether trying
+// again is in vain.
+func diagnose(err error) (key, remedy string, permanent bool) {
+	var (
+		dns       *net.DNSError
+		plaintext tls.RecordHeaderError
+		untrusted *tls.CertificateVerificationError
+		issuer    x509.UnknownAuthorityError
+		alert     tls.AlertError
+		early     *kgo.ErrFirstReadEOF
+	)
+	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return "sasl", "check user and password", true
+	case errors.Is(err, kerr.UnsupportedSaslMechanism):
+		return "sasl.mechanism", "the broker does not have this mechanism", true
+	case errors.Is(err, kerr.IllegalSaslState):
+		return "sasl.mechanism", "this listener does no SASL; leave the mechanism empty, or use the listener that does", true
+	case errors.As(err, &plaintext):
+		return "tls.enabled", "this listener does not speak TLS; set it to false, or use the listener that does", true
+	case errors.As(err, &issuer):
+		return "tls.ca_file", "the brokers' certificate is signed by none that it holds", true
+	case errors.As(err, &untrusted):
+		return "tls", "the brokers' certificate is not accepted; check ca_file and server_name", true
+	case errors.As(err, &alert):
+		return "tls.cert_file", "the broker does not accept our certificate, or wants one", true
+	case errors.As(err, &early) && strings.Contains(early.Error(), "SASL"):
+		return "sasl.mechanism", "the broker hung up, as one that wants SASL does; or it is starting", false
+	case errors.As(err, &early):
+		return "tls.enabled", "the broker hung up, as one that wants TLS does (or does not have it); or it is starting", false
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "brokers", "check the host's name", false
+	}
+	return "brokers", "check that a broker listens there and that its port is right", false
+}
+
+// oneLine keeps an error's chain and takes line breaks out of its text.
+func oneLine(err error) error {
+	if !strings.Contains(err.Error(), "\n") {
+		return err
+	}
+	return &flat{err}
+}
+
+type flat struct{ error }
+
+func (f *flat) Error() string { return strings.Join(strings.Fields(f.error.Error()), " ") }
+func (f *flat) Unwrap() error { return f.error }

@@ -1,0 +1,104 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// SASL is the section `sasl` of a cluster.
+type SASL struct {
+	Mechanism    string `koanf:"mechanism"` // one of the Mechanism constants; empty: none
+	User         string `koanf:"user"`
+	Password     string `koanf:"password"`
+	PasswordFile string `koanf:"password_file"` // read for every connection, so that it may be renewed
+	Azure        bool   `koanf:"azure"`         // OAUTHBEARER with a token of Entra ID; comes later
+}
+
+// The mechanisms.
+const (
+	MechanismPlain       = "PLAIN"
+	MechanismScram256    = "SCRAM-SHA-256"
+	MechanismScram512    = "SCRAM-SHA-512"
+	MechanismOAuthBearer = "OAUTHBEARER" // a later version has it
+)
+
+func (s SASL) validate(report func(key, value, remedy string)) {
+	switch s.Mechanism {
+	case MechanismPlain, MechanismScram256, MechanismScram512:
+	case "":
+		if s.User != "" || s.Password != "" || s.PasswordFile != "" || s.Azure {
+			report("sasl.mechanism", `""`, "SASL is off although other keys of it are set; name a mechanism, such as PLAIN")
+		}
+		return
+	case MechanismOAuthBearer:
+		report("sasl.mechanism", s.Mechanism, "this version does not have it yet; Event Hubs takes PLAIN with user $ConnectionString")
+		return
+	default:
+		report("sasl.mechanism", fmt.Sprintf("%q", s.Mechanism), "use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+		return
+	}
+	if s.Azure {
+		report("sasl.azure", "true", "it belongs to OAUTHBEARER, which this version does not have yet")
+	}
+	if s.User == "" {
+		report("sasl.user", `""`, "name the user")
+	}
+	switch {
+	case s.Password != "" && s.PasswordFile != "":
+		report("sasl.password_file", s.PasswordFile, "there is a password too; keep one of them")
+	case s.Password == "" && s.PasswordFile == "":
+		report("sasl.password", `""`, "give the password, or a file of it as password_file")
+	case s.PasswordFile != "":
+		if _, err := s.password(); err != nil {
+			report("sasl.password_file", s.PasswordFile, err.Error())
+		}
+	}
+}
+
+// mechanism returns how to log in, nil where there is no SASL.
+func (s SASL) mechanism() (sasl.Mechanism, error) {
+	if s.Mechanism == "" {
+		return nil, nil
+	}
+	if _, err := s.password(); err != nil {
+		return nil, err
+	}
+	login := func(context.Context) (scram.Auth, error) {
+		password, err := s.password()
+		return scram.Auth{User: s.User, Pass: password}, err
+	}
+	switch s.Mechanism {
+	case MechanismPlain:
+		return plain.Plain(func(ctx context.Context) (plain.Auth, error) {
+			auth, err := login(ctx)
+			return plain.Auth{User: auth.User, Pass: auth.Pass}, err
+		}), nil
+	case MechanismScram256:
+		return scram.Sha256(login), nil
+	case MechanismScram512:
+		return scram.Sha512(login), nil
+	}
+	return nil, fmt.Errorf("sasl.mechanism %q: this version has PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512", s.Mechanism)
+}
+
+// password returns the password; of a file, without the line break at its end.
+func (s SASL) password() (string, error) {
+	if s.PasswordFile == "" {
+		return s.Password, nil
+	}
+	text, err := os.ReadFile(s.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("reading sasl.password_file: %w", err)
+	}
+	password := strings.TrimRight(string(text), "\r\n")
+	if password == "" {
+		return "", fmt.Errorf("reading sasl.password_file %s: it is empty", s.PasswordFile)
+	}
+	return password, nil
+}
