@@ -30,6 +30,7 @@ func TestAddressesAreComparedParsedUnmappedAndWithoutPort(t *testing.T) {
 		{" 192.0.2.7", " 192.0.2.7", false},
 		{"192.0.2.7/32", "192.0.2.7/32", false},
 		{"fe80::1%eth0", "fe80::1%eth0", false},
+		{"FE80::1%eth0", "FE80::1%eth0", false},
 		{"PII Removed", "PII Removed", false},
 	} {
 		s := SignIn{IP: c.text}

@@ -69,8 +69,8 @@ func (a *Allowlist) Contains(addr netip.Addr) bool {
 	if a.Len() == 0 || !addr.IsValid() {
 		return false
 	}
-	inside, err := a.ranges.Contains(net.IP(addr.Unmap().AsSlice()))
-	return err == nil && inside // an error says that it is no address, which IsValid has ruled out
+	inside, err := a.ranges.Contains(net.IP(addr.AsSlice())) // which unmaps it
+	return err == nil && inside                              // an error says that it is no address, which IsValid has ruled out
 }
 
 // parseEntries calls insert for each entry of the text with its line, from 1.
