@@ -32,9 +32,8 @@ type Unreadable struct {
 	Record int    // index in the message; -1 when it is the envelope that is unreadable
 	Reason string // one of the Reason constants, fit for a metric label
 	Detail string // what exactly, for a person; without the content of fields
-	// Bytes are the record's, or the message's where Record is -1. Like the texts of a
-	// sign-in they are part of the message or of a buffer that is used again: valid only
-	// during the call.
+	// Bytes are the record's, or the message's where Record is -1. They are part of the
+	// message, valid while that is unchanged (or of a copy that nobody writes to).
 	Bytes []byte
 }
 
