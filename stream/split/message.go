@@ -1,0 +1,88 @@
+package split
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/stream/entra"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
+)
+
+var noCtx = context.Background()
+
+// message splits one input message: a record for each sign-in, a dead letter for what
+// cannot be read.
+func (s *Splitter) message(j job, now time.Time) {
+	defer s.release(j.flight)
+	if j.record.Attrs.IsControl() {
+		return // nothing but an offset
+	}
+	raw, m := j.record, s.deps.Metrics
+	var n int
+	skipped := s.decoder.Decode(raw.Value, func(in *detector.SignIn) {
+		n++
+		in.Arrived = raw.Timestamp
+		s.produce(j.flight, s.signIn(in))
+	}, func(u entra.Unreadable) {
+		m.unreadable.WithLabelValues(u.Reason).Inc()
+		s.produce(j.flight, kafka.DeadLetter(s.deps.Topics.DeadLetter, raw, u.Record, u.Reason, u.Bytes))
+	})
+	m.messages.Inc()
+	m.bytes.Add(float64(len(raw.Value)))
+	m.signIns.Add(float64(n))
+	m.skipped.Add(float64(skipped))
+	m.age.Observe(now.Sub(raw.Timestamp).Seconds())
+}
+
+// arenaBytes is how much memory for keys and values is taken at a time: some hundred
+// sign-ins. It is freed when the last of them is acknowledged.
+const arenaBytes = 64 << 10
+
+// signIn returns the record of a sign-in, in memory of its own.
+func (s *Splitter) signIn(in *detector.SignIn) *kgo.Record {
+	if cap(s.arena)-len(s.arena) < 4<<10 {
+		s.arena = make([]byte, 0, arenaBytes)
+	}
+	start := len(s.arena)
+	s.arena = append(s.arena, s.deps.UserKey(in)...)
+	middle := len(s.arena)
+	s.arena = signins.Append(s.arena, in)
+	end := len(s.arena)
+	key := s.arena[start:middle:middle] // empty for the empty user, never nil
+	return &kgo.Record{
+		Topic:     s.deps.Topics.Signins,
+		Partition: kafka.Partition(key, s.deps.Topics.Partitions),
+		Key:       key,
+		Value:     s.arena[middle:end:end],
+	}
+}
+
+// dueTick returns the time of the tick that is due now, if one is: one each tickEvery, with
+// an answer of the brokers that has served no other.
+func (s *Splitter) dueTick(now time.Time) (time.Time, bool) {
+	e := s.mu.ends
+	if len(s.mu.merge.lanes) == 0 || e == nil || e.ticked || now.Sub(s.mu.ticked) < s.tickEvery {
+		return time.Time{}, false
+	}
+	e.ticked = true
+	to, known := s.mu.merge.readTo(e.asked, e.offsets)
+	if known {
+		s.mu.ticked = now
+	}
+	return to, known
+}
+
+// tick writes to every partition of the sign-ins topic up to when the input has been read.
+func (s *Splitter) tick(j job) {
+	defer s.release(j.flight)
+	for p := range s.deps.Topics.Partitions {
+		r := signins.Tick{Time: j.tick}.Record()
+		r.Topic, r.Partition = s.deps.Topics.Signins, p
+		s.produce(j.flight, r)
+	}
+	s.deps.Metrics.ticks.Inc()
+}

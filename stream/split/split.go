@@ -1,0 +1,287 @@
+// Package split turns the raw input topics into prtwatch.signins: it reads every input
+// partition, merges their messages by record timestamp, decodes them and produces one
+// record a sign-in, keyed and partitioned by user, and a tick a minute. It owns the
+// membership of the input's consumer group, the order of the merge and the rule of when an
+// input offset may be committed. It must know nothing of verdicts, profiles or the baseline
+// topic.
+//
+// Start at Splitter.Run, then Splitter.split: the loop through which every message goes.
+//
+// # Goroutines
+//
+//   - The loop (Splitter.split) takes the next message from the merge, decodes it and hands
+//     its sign-ins to the producer. It alone owns the decoder and produces.
+//   - A reader for each owned partition (reader.go) polls a client of its own when its queue
+//     is low.
+//   - The group client's callbacks (group.go) add and remove partitions. That client reads
+//     nothing: it does membership and commits. A goroutine polls it for its errors only.
+//   - The producer's acknowledgements (flight.go) come on kgo's goroutine.
+//   - The keeper (keeper.go) commits each second and asks where the input ends.
+//
+// All that they share is behind Splitter.mu, held for moments and never while anything
+// waits for a broker.
+//
+// # At least once
+//
+// A message that the loop has taken is a flight, in a queue in the order of the merge. The
+// flight lands when all of its records are acknowledged; a flight that has landed leaves the
+// queue when all before it have, and only then its partition's offset is marked, and what is
+// marked may be committed. So a committed offset says that everything before it in that
+// partition is in prtwatch.signins or in the dead-letter topic. A produce that the client
+// gives up on ends the stage: its flight never lands, and nothing after it is marked.
+//
+// Losing a partition is the race to watch. Say this process is stopped (SIGSTOP, a long
+// pause) until its session is over, another member has taken the partition over and has
+// committed far ahead. We wake with flights in the air. Their acknowledgements come, we mark
+// them, meanwhile the client rejoins with a new member id and a new generation, and the
+// commit, valid again, sets the group back. Therefore:
+//
+//   - a lane is marked and committed only while lane.owned, which a loss clears before the
+//     client rejoins;
+//   - a lane remembers the member id under which it was assigned (or confirmed, after each
+//     rebalance), and a commit is dropped just before it is sent unless the request carries
+//     that id. A member that was thrown out never gets its id back, so a commit that passes
+//     is either made by the owner or refused by the broker. Owned is not enough: a member
+//     that finds itself thrown out while it joins is told so by a plain revoke.
+//
+// On a revoke with the id unchanged the partition is still ours: the callback stops its
+// reader, waits until its flights have landed, commits and only then lets it go.
+//
+// # Non-obvious
+//
+//   - Where nothing is committed, the offset that reading starts at is committed at once. So
+//     a partition of a topic that has commits elsewhere was added later, and is read from its
+//     beginning, whatever input.start says.
+//   - Control records are kept, and move the position: else a partition that ends in markers
+//     would seem to have more for ever.
+//   - A tick must be produced by the loop, between two messages: from elsewhere it could
+//     overtake the sign-ins of the message in hand.
+package split
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/stream/entra"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+)
+
+// Deps is what a Splitter works with. All of it outlives the Splitter.
+type Deps struct {
+	// Input are the options of the clients of the cluster where the export arrives, and
+	// Internal those of the cluster where everything else lives: brokers, security, logging.
+	Input, Internal []kgo.Opt
+	// InputTopics are the raw topics.
+	InputTopics []string
+	// Start is where a partition that has no committed offset is read from.
+	Start Start
+	// Topics are the names of the internal topics and their partition count.
+	Topics kafka.Topics
+	// UserKey returns the key of a sign-in (Detector.UserKey).
+	UserKey func(*detector.SignIn) string
+	// Log gets what an operator should know.
+	Log *slog.Logger
+	// Metrics counts; made once with NewMetrics, used by one Splitter.
+	Metrics *Metrics
+}
+
+// Periods and bounds that no one has needed to configure.
+const (
+	tickEvery   = time.Minute
+	commitEvery = time.Second
+	endsEvery   = 5 * time.Second
+
+	// maxInFlight bounds what is produced and not yet acknowledged, in bytes with
+	// recordOverhead for each record. At 100,000 sign-ins a second it lasts 200 ms.
+	maxInFlight    = 16 << 20
+	recordOverhead = 256
+
+	// landWithin is how long a revoke waits for acknowledgements, commitWithin how long a
+	// commit may take, leaveWithin how long leaving the group may take with both in it.
+	landWithin   = 4 * time.Second
+	commitWithin = 2 * time.Second
+	leaveWithin  = 8 * time.Second
+)
+
+// Splitter is the splitting stage of one process. Many may run in one group: one of them
+// splits, the others stand by.
+type Splitter struct {
+	cfg  Config
+	deps Deps
+
+	tickEvery, commitEvery, endsEvery time.Duration // constants but for tests
+
+	group    *kgo.Client
+	admin    *kadm.Client // of the input cluster
+	producer *kgo.Client
+	readers  sync.WaitGroup
+	wake     chan struct{}      // of size 1: the loop may have something to do
+	end      context.CancelFunc // of Run's context
+
+	// The loop's own.
+	decoder *entra.Decoder
+	arena   []byte
+
+	mu struct {
+		sync.Mutex
+		merge   merge
+		flights flights
+		joined  bool  // the group has told us what is ours, be it nothing
+		silent  bool  // a lost connection to the group was logged already
+		ends    *ends // where the input ended lately; nil until asked
+		ticked  time.Time
+		failure error // why Run ends, nil while all is well
+	}
+}
+
+// New returns a Splitter for a valid configuration.
+func New(cfg Config, deps Deps) *Splitter {
+	s := &Splitter{
+		cfg: cfg, deps: deps,
+		tickEvery: tickEvery, commitEvery: commitEvery, endsEvery: endsEvery,
+		wake:    make(chan struct{}, 1),
+		decoder: entra.NewDecoder(),
+	}
+	s.mu.merge.wait = cfg.MergeWait
+	s.deps.Metrics.watch(s)
+	return s
+}
+
+// Ready reports whether the group has told this member what is its own; standing by is
+// ready. If not, it says what is missing.
+func (s *Splitter) Ready() (bool, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mu.joined {
+		return false, "joining the consumer group " + s.cfg.Group
+	}
+	return true, ""
+}
+
+// Run splits until ctx is done; then it lets what is in the air land, commits, leaves the
+// group and returns nil, within some ten seconds even when brokers are away. It returns an
+// error when it cannot go on: a committed offset that is out of range, or a record that
+// cannot be produced. It is called once.
+func (s *Splitter) Run(ctx context.Context) error {
+	runCtx, end := context.WithCancel(ctx)
+	s.end = end
+	defer end()
+	if err := s.connect(runCtx); err != nil {
+		return err
+	}
+	defer s.producer.Close()
+	defer s.group.Close()
+
+	var helpers sync.WaitGroup
+	helpers.Go(func() { s.heed(runCtx) })
+	helpers.Go(func() { s.keep(runCtx) })
+	s.split(runCtx)
+	helpers.Wait()
+
+	leaveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
+	defer cancel()
+	if err := s.group.LeaveGroupContext(leaveCtx); err != nil {
+		s.deps.Log.Warn("leaving the group; a standby takes over after the session timeout", "group", s.cfg.Group, "error", err)
+	}
+	s.lose(s.everything()) // what leaving did not get round to
+	s.readers.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.failure
+}
+
+// connect makes the two clients that live as long as the stage. It reaches no broker.
+func (s *Splitter) connect(ctx context.Context) (err error) {
+	s.producer, err = kgo.NewClient(slices.Concat(s.deps.Internal, []kgo.Opt{
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0), // caught up, a message goes out at once
+		kgo.MaxBufferedBytes(4 * maxInFlight),
+		kgo.MaxBufferedRecords(4 * maxInFlight / recordOverhead),
+	})...)
+	if err != nil {
+		return fmt.Errorf("making the splitter's producer: %w", err)
+	}
+	s.group, err = kgo.NewClient(slices.Concat(s.deps.Input, s.groupOpts(ctx))...)
+	if err != nil {
+		s.producer.Close()
+		return fmt.Errorf("making the client of the consumer group %s: %w", s.cfg.Group, err)
+	}
+	s.admin = kadm.NewClient(s.group)
+	return nil
+}
+
+// fail ends the stage with err, or with an earlier one.
+func (s *Splitter) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.failure == nil {
+		s.mu.failure = err
+	}
+	s.end()
+}
+
+func (s *Splitter) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// split is the loop: message by message in the order of the merge, until ctx is done.
+func (s *Splitter) split(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		now := time.Now()
+		job, until := s.next(now)
+		switch {
+		case job.record != nil:
+			s.message(job, now)
+			continue
+		case !job.tick.IsZero():
+			s.tick(job)
+			continue
+		case !until.IsZero():
+			timer.Reset(until.Sub(now))
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// job is what the loop does next: a message to split or a tick to write, and the flight
+// that its records go on.
+type job struct {
+	flight *flight
+	record *kgo.Record
+	tick   time.Time
+}
+
+// next takes the next job, or returns when to ask again if nothing happens before.
+func (s *Splitter) next(now time.Time) (job, time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.flights.bytes >= maxInFlight {
+		return job{}, time.Time{} // a landing wakes us
+	}
+	if tick, due := s.dueTick(now); due {
+		return job{flight: s.mu.flights.start(nil, 0), tick: tick}, time.Time{}
+	}
+	l, record, until := s.mu.merge.next(now)
+	if record == nil {
+		return job{}, until
+	}
+	l.ask()
+	return job{flight: s.mu.flights.start(l, record.Offset+1), record: record}, time.Time{}
+}

@@ -1,0 +1,440 @@
+package split
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
+)
+
+// patience is how long a condition may take to come true before the test gives up.
+const patience = 30 * time.Second
+
+// hub is one test's input and internal topics on a broker.
+type hub struct {
+	*testing.T
+	b      *broker.Broker
+	raw    string
+	topics kafka.Topics
+	cfg    Config
+	start  Start
+}
+
+func newHub(t *testing.T, b *broker.Broker, inputs int32) *hub {
+	t.Helper()
+	h := &hub{T: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), topics: kafka.Topics{
+		Signins: b.Name("signins"), DeadLetter: b.Name("dead-letter"), Partitions: 4,
+	}}
+	h.cfg.Group = b.Name("split")
+	b.CreateTopic(h.raw, inputs, nil)
+	b.CreateTopic(h.topics.Signins, h.topics.Partitions, nil)
+	b.CreateTopic(h.topics.DeadLetter, 1, nil)
+	return h
+}
+
+// message is an export's message of sign-ins, each an id of the form user/number.
+func message(ids ...string) []byte {
+	var records []string
+	for _, id := range ids {
+		user, _, _ := strings.Cut(id, "/")
+		records = append(records, fmt.Sprintf(`{"time":"2026-11-23T10:00:00Z","category":"NonInteractiveUserSignInLogs","properties":{"id":%q,"userPrincipalName":%q}}`, id, user))
+	}
+	return []byte(`{"records":[` + strings.Join(records, ",") + `]}`)
+}
+
+// record is an input record of a partition, stamped some seconds after the epoch of the tests.
+func (h *hub) record(partition int32, second int, value []byte) *kgo.Record {
+	return &kgo.Record{Topic: h.raw, Partition: partition, Timestamp: epoch.Add(time.Duration(second) * time.Second), Value: value}
+}
+
+// running is a Splitter that runs.
+type running struct {
+	*Splitter
+	stop context.CancelFunc
+	done chan error
+}
+
+// run starts a Splitter, which the test's end stops if nothing else does.
+func (h *hub) run() *running {
+	h.Helper()
+	opts := []kgo.Opt{kgo.SeedBrokers(h.b.Addrs()...), kgo.MetadataMinAge(10 * time.Millisecond)}
+	ctx, stop := context.WithCancel(context.Background())
+	s := New(h.cfg, Deps{
+		Input: opts, Internal: opts, InputTopics: []string{h.raw}, Start: h.start, Topics: h.topics,
+		UserKey: func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
+		Log:     slog.New(slog.DiscardHandler),
+		Metrics: NewMetrics(prometheus.NewRegistry()),
+	})
+	s.commitEvery, s.endsEvery, s.tickEvery = 50*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond
+	r := &running{Splitter: s, stop: stop, done: make(chan error, 1)}
+	go func() { r.done <- s.Run(ctx) }()
+	h.Cleanup(func() { stop(); <-r.done })
+	return r
+}
+
+// halt stops a Splitter and returns what Run did.
+func (h *hub) halt(r *running) error {
+	h.Helper()
+	r.stop()
+	return h.ended(r)
+}
+
+func (h *hub) ended(r *running) error {
+	h.Helper()
+	select {
+	case err := <-r.done:
+		close(r.done)
+		return err
+	case <-time.After(patience):
+		h.Fatal("Run does not return")
+		return nil
+	}
+}
+
+// eventually waits for a condition.
+func (h *hub) eventually(what string, ok func() bool) {
+	h.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.Fatal("not after ", patience, ": ", what)
+		}
+	}
+}
+
+// drained waits until the group has committed the end of every input partition.
+func (h *hub) drained() {
+	h.Helper()
+	h.eventually("all of the input is committed", func() bool {
+		ends, err := h.b.Admin().ListCommittedOffsets(context.Background(), h.raw)
+		if err != nil {
+			return false
+		}
+		committed, err := h.b.Admin().FetchOffsets(context.Background(), h.cfg.Group)
+		if err != nil {
+			return false
+		}
+		for p, end := range ends[h.raw] {
+			if c, ok := committed.Lookup(h.raw, p); !ok || c.At != end.Offset {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// count returns what a counter has counted.
+func count(c prometheus.Counter) float64 {
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		panic(err)
+	}
+	return m.GetCounter().GetValue()
+}
+
+func (r *running) active() bool { return len(r.everything()) > 0 }
+
+// output is what is in the sign-ins topic: the ids of each user in their order, and the
+// ticks.
+func (h *hub) output() (ids map[string][]string, ticks []signins.Tick) {
+	h.Helper()
+	ids = make(map[string][]string)
+	for _, r := range h.b.ReadAll(h.topics.Signins) {
+		if kind, ok := signins.ControlOf(r.Headers); ok {
+			tick, err := signins.DecodeTick(r.Value)
+			if kind != signins.KindTick || err != nil {
+				h.Errorf("control record %s: %v", kind, err)
+			}
+			ticks = append(ticks, tick)
+			continue
+		}
+		var s detector.SignIn
+		if err := signins.Decode(r.Value, &s); err != nil {
+			h.Fatal(err)
+		}
+		if r.Key == nil || string(r.Key) != s.UPN || r.Partition != kafka.Partition(r.Key, h.topics.Partitions) {
+			h.Errorf("%s has key %q on partition %d", s.ID, r.Key, r.Partition)
+		}
+		ids[s.UPN] = append(ids[s.UPN], strings.Clone(s.ID))
+	}
+	return ids, ticks
+}
+
+// numbers is ids of one user with the numbers of [from, to).
+func numbers(user string, from, to int) (ids []string) {
+	for i := from; i < to; i++ {
+		ids = append(ids, fmt.Sprintf("%s/%d", user, i))
+	}
+	return ids
+}
+
+var users = []string{"", "ada@example.com", "bob@example.com", "cleo@example.com", "dan@example.com"}
+
+// uneven fills partitions with n messages in the order of time, each with a sign-in of
+// every user: partition 0 gets one in a hundred.
+func (h *hub) uneven(partitions int32, from, n int) {
+	h.Helper()
+	var records []*kgo.Record
+	for i := from; i < from+n; i++ {
+		var ids []string
+		for _, u := range users {
+			ids = append(ids, fmt.Sprintf("%s/%d", u, i))
+		}
+		p := int32(0)
+		if i%100 != 0 {
+			p = 1 + int32(i)%(partitions-1)
+		}
+		records = append(records, h.record(p, i, message(ids...)))
+	}
+	h.b.Produce(records...)
+}
+
+func TestEverySignInOfUnevenPartitionsArrivesOnceAndInOrder(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 4)
+		h.uneven(4, 0, 3000)
+		r := h.run()
+		h.drained()
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		ids, _ := h.output()
+		for _, u := range users {
+			if want := numbers(u, 0, 3000); !slices.Equal(ids[u], want) {
+				t.Errorf("%q has %d sign-ins, want %d in order", u, len(ids[u]), len(want))
+			}
+		}
+		if waits := r.mu.merge.waits; waits != 0 {
+			t.Errorf("waited %d times in vain", waits)
+		}
+	})
+}
+
+func TestARestartLosesAndDoublesNothing(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 3)
+		h.uneven(3, 0, 2000)
+		first := h.run()
+		h.eventually("something was split", func() bool { return count(first.deps.Metrics.messages) > 100 })
+		if err := h.halt(first); err != nil {
+			t.Fatal(err)
+		}
+		h.uneven(3, 2000, 500)
+		second := h.run()
+		h.drained()
+		if err := h.halt(second); err != nil {
+			t.Fatal(err)
+		}
+		ids, _ := h.output()
+		for _, u := range users {
+			if want := numbers(u, 0, 2500); !slices.Equal(ids[u], want) {
+				t.Errorf("%q has %d sign-ins, want %d in order", u, len(ids[u]), len(want))
+			}
+		}
+	})
+}
+
+func TestASecondMemberStandsByAndTakesOver(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 3)
+		first := h.run()
+		h.eventually("the first is active", first.active)
+		second := h.run()
+		h.eventually("the second has joined", func() bool { ok, _ := second.Ready(); return ok })
+		h.uneven(3, 0, 1000)
+		h.eventually("something was split", func() bool { return count(first.deps.Metrics.messages) > 10 })
+		if second.active() {
+			t.Error("both are active")
+		}
+		if err := h.halt(first); err != nil {
+			t.Fatal(err)
+		}
+		h.uneven(3, 1000, 1000)
+		h.eventually("the second is active", second.active)
+		third := h.run() // does not take over from a living leader
+		h.eventually("the third has joined", func() bool { ok, _ := third.Ready(); return ok })
+		h.drained()
+		if third.active() || !second.active() {
+			t.Error("a new member took over")
+		}
+		ids, _ := h.output()
+		for _, u := range users {
+			if want := numbers(u, 0, 2000); !slices.Equal(ids[u], want) {
+				t.Errorf("%q has %d sign-ins, want %d in order", u, len(ids[u]), len(want))
+			}
+		}
+	})
+}
+
+func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 1)
+		mixed := `{"records":[
+			{"time":"2026-11-23T10:00:00Z","category":"NonInteractiveUserSignInLogs","properties":{"userPrincipalName":"ada@example.com"}},
+			{"category":"AuditLogs","properties":{}},
+			{"time":"2026-11-23T10:00:00Z","category":"NonInteractiveUserSignInLogs","properties":{"id":"ada@example.com/1","userPrincipalName":"ada@example.com"}}]}`
+		h.b.Produce(h.record(0, 0, []byte("not json")), h.record(0, 1, []byte(mixed)), h.record(0, 2, nil))
+		r := h.run()
+		h.drained()
+		var got []string
+		for _, letter := range h.b.ReadAll(h.topics.DeadLetter) {
+			headers := make(map[string]string)
+			for _, header := range letter.Headers {
+				headers[header.Key] = string(header.Value)
+			}
+			if headers["topic"] != h.raw || headers["partition"] != "0" || headers["reason"] == "" {
+				t.Errorf("headers %v", headers)
+			}
+			got = append(got, fmt.Sprintf("offset %s record %s: %.8s", headers["offset"], headers["record"], letter.Value))
+		}
+		want := []string{"offset 0 record -1: not json", `offset 1 record 0: {"time":`, "offset 2 record -1: "}
+		if !slices.Equal(got, want) {
+			t.Errorf("dead letters\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], numbers("ada@example.com", 1, 2)) {
+			t.Errorf("a bad record took its neighbour with it: %v", ids)
+		}
+		if n := count(r.deps.Metrics.skipped); n != 1 {
+			t.Errorf("%v records counted as skipped, want 1", n)
+		}
+	})
+}
+
+func TestAbortedMessagesAndMarkersDoNotHoldUpTheMerge(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 2)
+		h.cfg.MergeWait = time.Minute // one vain wait, and the test gives up
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		tx := b.Client(kgo.TransactionalID(b.Name("tx")), kgo.MetadataMinAge(10*time.Millisecond), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		second := 0
+		for i := range 20 {
+			if err := tx.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			end, user := kgo.TryCommit, "ada@example.com"
+			if i%2 == 1 {
+				end, user = kgo.TryAbort, "aborted@example.com"
+			}
+			for p := range int32(2) {
+				id := fmt.Sprintf("%s/%d", user, i+int(p))
+				second++
+				if err := tx.ProduceSync(ctx, h.record(p, second, message(id))).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := tx.EndTransaction(ctx, end); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := h.run()
+		h.drained()
+		ids, _ := h.output()
+		if want := numbers("ada@example.com", 0, 20); !slices.Equal(ids["ada@example.com"], want) || len(ids) != 1 {
+			t.Errorf("split %v, want 20 sign-ins of ada@example.com in order", ids)
+		}
+		if waits := r.mu.merge.waits; waits != 0 {
+			t.Errorf("waited %d times in vain", waits)
+		}
+	})
+}
+
+func TestTheTickIsTheWallClockOnceAllIsRead(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 2)
+		began := time.Now().Add(-time.Second)
+		h.uneven(2, 0, 10)
+		r := h.run()
+		h.drained()
+		h.eventually("some ticks", func() bool { return count(r.deps.Metrics.ticks) >= 2 })
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		_, ticks := h.output()
+		if n := len(ticks); n < int(2*h.topics.Partitions) || n%int(h.topics.Partitions) != 0 {
+			t.Errorf("%d ticks, want as many on each of %d partitions", n, h.topics.Partitions)
+		}
+		if last := ticks[len(ticks)-1].Time; last.Before(began) || last.After(time.Now().Add(time.Second)) {
+			t.Errorf("the last tick is %v, want the wall clock", last)
+		}
+	})
+}
+
+func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 2)
+		h.uneven(2, 0, 10)
+		r := h.run()
+		h.drained()
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		h.uneven(2, 10, 20)
+		cut := make(kadm.Offsets)
+		cut.AddOffset(h.raw, 1, 15, -1)
+		if _, err := b.Admin().DeleteRecords(context.Background(), cut); err != nil {
+			t.Fatal(err)
+		}
+		err := h.ended(h.run())
+		if err == nil || !strings.Contains(err.Error(), "6 messages are lost") || !strings.Contains(err.Error(), "--reset-offsets") {
+			t.Errorf("Run returned %v, want how many are lost and the remedy", err)
+		}
+	})
+}
+
+func TestInputStartDecidesWhereNothingIsCommitted(t *testing.T) {
+	for start, want := range map[string][]string{
+		"earliest":             numbers("ada@example.com", 0, 4),
+		"latest":               numbers("ada@example.com", 3, 4),
+		"2026-11-09T00:00:02Z": numbers("ada@example.com", 2, 4),
+	} {
+		t.Run(start, func(t *testing.T) {
+			b := broker.Fake(t)
+			h := newHub(t, b, 1)
+			var err error
+			if h.start, err = ParseStart(start); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				b.Produce(h.record(0, i, message(numbers("ada@example.com", i, i+1)...)))
+			}
+			r := h.run()
+			h.eventually("active", r.active)
+			b.Produce(h.record(0, 3, message("ada@example.com/3")))
+			h.drained()
+			if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], want) {
+				t.Errorf("split %v, want %v", ids["ada@example.com"], want)
+			}
+		})
+	}
+}
+
+func TestARecordThatCannotBeProducedEndsTheStage(t *testing.T) {
+	h := newHub(t, broker.Fake(t), 1)
+	h.topics.Partitions = 400 // the topic has four
+	h.b.Produce(h.record(0, 0, message("ada@example.com/1")))
+	err := h.ended(h.run())
+	if err == nil || !strings.Contains(err.Error(), h.topics.Signins) {
+		t.Errorf("Run returned %v, want which topic could not be written", err)
+	}
+	committed, err := h.b.Admin().FetchOffsets(context.Background(), h.cfg.Group)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if c, ok := committed.Lookup(h.raw, 0); ok && c.At > 0 {
+		t.Errorf("offset %d is committed of a message that was not produced", c.At)
+	}
+}
