@@ -1,0 +1,199 @@
+package entra
+
+import (
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"testing"
+
+	gojson "github.com/goccy/go-json"
+
+	"github.com/prtwatch/prtwatch/detector"
+)
+
+// kindOf tells apart what Decode tells apart: 0 fine, 1 a wrong type, 2 not JSON.
+func kindOf(err error) int {
+	var a *json.UnmarshalTypeError
+	var b *gojson.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &a), errors.As(err, &b):
+		return 1
+	}
+	return 2
+}
+
+// sameAsStandard fails unless the library and encoding/json say the same of raw.
+func sameAsStandard(t testing.TB, raw []byte) {
+	var ours, standard record
+	kind := kindOf(gojson.UnmarshalWithOption(raw, &ours, gojson.DecodeNoCopyString()))
+	if want := kindOf(json.Unmarshal(raw, &standard)); kind != want {
+		t.Fatalf("%q: the library says %d, encoding/json %d", raw, kind, want)
+	}
+	if kind != 2 && !reflect.DeepEqual(ours, standard) {
+		t.Fatalf("%q:\nlibrary       %+v\nencoding/json %+v", raw, ours, standard)
+	}
+}
+
+// mutate changes some bytes of a record: most often into ones that mean something in JSON.
+func mutate(r *rand.Rand, record []byte) []byte {
+	const telling = `{}[]",:\0123456789-+.eEntfu` + "\n\x00\xff\x80 "
+	m := append([]byte(nil), record...)
+	for range 1 + r.IntN(3) {
+		i := r.IntN(len(m))
+		switch r.IntN(4) {
+		case 0:
+			m[i] = byte(r.Uint32())
+		case 1:
+			m[i] = telling[r.IntN(len(telling))]
+		case 2:
+			m = append(m[:i], m[min(len(m), i+1+r.IntN(8)):]...)
+		case 3:
+			j := r.IntN(len(m))
+			piece := append([]byte(nil), m[j:min(len(m), j+1+r.IntN(40))]...)
+			m = append(m[:i:i], append(piece, m[i:]...)...)
+		}
+		if len(m) == 0 {
+			return []byte{' '}
+		}
+	}
+	return m
+}
+
+// The library is fast because it does much by itself. It must say what encoding/json says of
+// every record, whole or broken.
+func TestTheLibraryAgreesWithEncodingJSONOnMutatedRecords(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	var seeds [][]byte
+	for _, s := range samples(t, nonInteractive) {
+		seeds = append(seeds, s, tableOf(t, s))
+	}
+	seeds = append(seeds, []byte(plainRecord), []byte(plainRow), []byte(properties(`"ipAddress":"192.0.2.1","autonomousSystemNumber":64500`)))
+	for range 20_000 {
+		sameAsStandard(t, mutate(r, seeds[r.IntN(len(seeds))]))
+	}
+}
+
+// Allocation is bounded by the input: a message of a million records that are none costs what
+// its size costs.
+func TestMemoryIsBoundedByTheSizeOfTheMessage(t *testing.T) {
+	for _, element := range []string{"{}", "0", "null", plainRecord, `""`, `{"id":""}`} {
+		message := []byte{'['}
+		for len(message) < 1<<20 {
+			message = append(append(message, element...), ',')
+		}
+		message[len(message)-1] = ']'
+		d := NewDecoder()
+		if got := peakOf(func(sample func()) {
+			d.Decode(message, func(*detector.SignIn) { sample() }, func(Unreadable) { sample() })
+		}); got > 16<<20 {
+			t.Errorf("%.20s...: the heap grew by %d bytes", element, got)
+		}
+	}
+	for name, message := range map[string]string{
+		"one long text":       properties(`"userAgent":"` + string(make1MB('x')) + `"`),
+		"one long inner text": row(`"AuthenticationDetails":"` + string(make1MB('x')) + `"`),
+		"long envelope":       `{"a":1,"records":[` + properties(`"x":"`+string(make1MB('x'))+`"`) + `]}`,
+	} {
+		d := NewDecoder()
+		decode(d, []byte(message))
+		decode(d, []byte(plainRecord))
+		if kept := keptBy(d); kept > 128<<10 {
+			t.Errorf("%s: the decoder keeps %d bytes", name, kept)
+		}
+	}
+}
+
+func make1MB(b byte) []byte {
+	m := make([]byte, 1<<20)
+	for i := range m {
+		m[i] = b
+	}
+	return m
+}
+
+// peakOf returns how much the live heap grew, looked at some times during f.
+func peakOf(f func(sample func())) (most uint64) {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	before, calls := m.HeapAlloc, 0
+	f(func() {
+		if calls++; calls%100_000 == 1 {
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc-min(before, m.HeapAlloc))
+		}
+	})
+	return most
+}
+
+func keptBy(d *Decoder) (n int) {
+	for _, f := range []*fields{&d.doc.fields, &d.doc.Properties} {
+		n += cap(f.ASN) + cap(f.Device) + cap(f.Interactive) + cap(f.MFADetails) + cap(f.Location) + cap(f.TableLocation)
+	}
+	return n + cap(d.doc.Records) + cap(d.doc.ResultType)
+}
+
+// FuzzDecode: whatever arrives, nothing panics, every text keeps its bounds, the same bytes
+// say the same again, and the JSON library agrees with the standard one.
+func FuzzDecode(f *testing.F) {
+	for _, b := range bad {
+		if len(b.record) < 4096 {
+			f.Add([]byte("[" + b.record + "," + plainRow + "]"))
+		}
+	}
+	f.Add(samples(f, nonInteractive)[0])
+	f.Add(tableOf(f, samples(f, nonInteractive)[0]))
+	for _, s := range []string{plainRecord, `{"records":[` + plainRecord + `,` + plainRow + `]}`, `{"a":1,"records":[{"records":[{}]},` + plainRow + `]}`,
+		"\xef\xbb\xbfnull", row(`"DeviceDetail":"{\"isManaged\":true}","LocationDetails":"{}"`)} {
+		f.Add([]byte(s))
+	}
+	d := NewDecoder()
+	f.Fuzz(func(t *testing.T, message []byte) {
+		before := string(message)
+		first := decode(d, message)
+		if before != string(message) {
+			t.Fatal("Decode wrote to the message")
+		}
+		if again := decode(NewDecoder(), message); !reflect.DeepEqual(first, again) {
+			t.Fatalf("a used decoder: %+v\na new one: %+v", first, again)
+		}
+		for _, s := range first.signIns {
+			checkBounds(t, s)
+		}
+		for _, u := range first.unreadable {
+			if u.Detail == "" || u.Record < -1 {
+				t.Fatalf("%+v", u)
+			}
+		}
+		if len(message) > 0 {
+			sameAsStandard(t, message)
+		}
+	})
+}
+
+func checkBounds(t *testing.T, s detector.SignIn) {
+	if s.ID == "" || s.Generated.IsZero() || len(s.ID) > detector.MaxID || len(s.UPN) > detector.MaxID || len(s.UserID) > detector.MaxID {
+		t.Fatalf("%+v", s)
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back detector.SignIn
+	if err := json.Unmarshal(text, &back); err != nil || !reflect.DeepEqual(s, back) {
+		t.Fatalf("%+v does not survive JSON: %+v, %v", s, back, err)
+	}
+	v := reflect.ValueOf(s)
+	for i := range v.NumField() {
+		if f := v.Field(i); f.Kind() == reflect.String && f.Len() > detector.MaxText {
+			t.Fatalf("%s has %d bytes", v.Type().Field(i).Name, f.Len())
+		}
+	}
+}
