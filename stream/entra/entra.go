@@ -20,6 +20,10 @@ import (
 type Decoder struct {
 	doc    document
 	signIn detector.SignIn
+	inner  struct {
+		device   device
+		location location
+	}
 	// managed and compliant are what SignIn.DeviceManaged and DeviceCompliant point at.
 	managed, compliant bool
 }

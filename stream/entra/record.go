@@ -126,23 +126,28 @@ const (
 // Reason and Detail.
 func (d *Decoder) decodeRecord(raw []byte, into any) (outcome, Unreadable) {
 	d.doc.reset()
-	err := gojson.UnmarshalWithOption(raw, into, gojson.DecodeNoCopyString())
-	var wrongType *gojson.UnmarshalTypeError
-	switch {
-	case errors.As(err, &wrongType):
-		// Everything else has been decoded. In a record of another category the field may
-		// have whatever type it likes.
-		if !d.doc.ours() {
-			return otherCategory, Unreadable{}
-		}
-		return signIn, Unreadable{Reason: ReasonWrongType,
-			Detail: fmt.Sprintf("%s cannot be %s", fieldName(wrongType), article(wrongType.Value))}
-	case err != nil:
-		return signIn, Unreadable{Reason: ReasonMalformed, Detail: malformedAt(err)}
-	case !d.doc.ours():
+	if err := gojson.UnmarshalWithOption(raw, into, gojson.DecodeNoCopyString()); err != nil {
+		return d.undecodable(err)
+	}
+	if !d.doc.ours() {
 		return otherCategory, Unreadable{}
 	}
 	return signIn, d.project()
+}
+
+// undecodable says what becomes of a record that the JSON library does not take.
+func (d *Decoder) undecodable(err error) (outcome, Unreadable) {
+	var wrongType *gojson.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrongType):
+		return signIn, Unreadable{Reason: ReasonMalformed, Detail: malformedAt(err)}
+	case !d.doc.ours():
+		// Everything else has been decoded, and in a record of another category the field
+		// may have whatever type it likes.
+		return otherCategory, Unreadable{}
+	}
+	return signIn, Unreadable{Reason: ReasonWrongType,
+		Detail: fmt.Sprintf("%s cannot be %s", fieldName(wrongType), article(wrongType.Value))}
 }
 
 func fieldName(e *gojson.UnmarshalTypeError) string {
@@ -206,13 +211,13 @@ func (d *Decoder) project() Unreadable {
 		s.TenantID = d.text(firstOf(r.TenantID, f.TenantID))
 		s.IP = d.text(firstOf(f.IP, r.CallerIP))
 		s.ResourceID = d.text(f.ResourceID)
-		s.Country = d.text(country(f.Location))
+		s.Country = d.text(d.country(f.Location))
 		s.CorrelationID = d.text(firstOf(f.CorrelationID, r.CorrelationID))
 	} else {
 		s.TenantID = d.text(r.AADTenantID)
 		s.IP = d.text(f.IP)
 		s.ResourceID = d.text(f.TableResourceID)
-		s.Country = d.text(country(f.TableLocation))
+		s.Country = d.text(d.country(f.TableLocation))
 		s.CorrelationID = d.text(f.CorrelationID)
 	}
 	s.ResourceName, s.AppName, s.AppID = d.text(f.ResourceName), d.text(f.AppName), d.text(f.AppID)
@@ -239,15 +244,24 @@ func (d *Decoder) scalars(resultType, asn json.RawMessage) Unreadable {
 	return Unreadable{}
 }
 
-// device fills the fields of the device from an object or a text that holds one.
-func (d *Decoder) device(raw json.RawMessage) {
-	var v struct {
+// device and location are what a text may hold in place of an object.
+type (
+	device struct {
 		ID        string          `json:"deviceId"`
 		Name      string          `json:"displayName"`
 		Managed   json.RawMessage `json:"isManaged"`
 		Compliant json.RawMessage `json:"isCompliant"`
 	}
-	if !decodeInner(raw, &v) {
+	location struct {
+		Country string `json:"countryOrRegion"`
+	}
+)
+
+// device fills the fields of the device from an object or a text that holds one.
+func (d *Decoder) device(raw json.RawMessage) {
+	v := &d.inner.device
+	*v = device{Managed: emptied(v.Managed), Compliant: emptied(v.Compliant)}
+	if !decodeInner(raw, v) {
 		return
 	}
 	d.signIn.DeviceID, d.signIn.DeviceName = d.text(v.ID), d.text(v.Name)
@@ -262,11 +276,10 @@ func (d *Decoder) device(raw json.RawMessage) {
 }
 
 // country returns the country of a location, an object or a text that holds one.
-func country(raw json.RawMessage) string {
-	var v struct {
-		Country string `json:"countryOrRegion"`
-	}
-	if !decodeInner(raw, &v) {
+func (d *Decoder) country(raw json.RawMessage) string {
+	v := &d.inner.location
+	*v = location{}
+	if !decodeInner(raw, v) {
 		return ""
 	}
 	return v.Country

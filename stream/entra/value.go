@@ -80,10 +80,11 @@ func isTrue(raw json.RawMessage) bool {
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // unquote returns the text of a JSON string.
-func unquote(raw json.RawMessage) (text string, ok bool) {
+func unquote(raw json.RawMessage) (string, bool) {
 	if len(raw) == 3 && raw[1] < 0x80 { // one byte, the "0" of most results
 		return alias(raw[1:2]), true
 	}
+	var text string
 	err := gojson.UnmarshalWithOption(raw, &text, gojson.DecodeNoCopyString())
 	return text, err == nil
 }
@@ -109,7 +110,9 @@ func decodeInner(raw json.RawMessage, v any) bool {
 	if len(inner) <= len("{}") || inner[0] != '{' || depthOf(inner) > maxDepth {
 		return false
 	}
-	err := gojson.UnmarshalWithOption(inner, v, gojson.DecodeNoCopyString())
-	var wrongType *gojson.UnmarshalTypeError
-	return err == nil || errors.As(err, &wrongType)
+	if err := gojson.UnmarshalWithOption(inner, v, gojson.DecodeNoCopyString()); err != nil {
+		var wrongType *gojson.UnmarshalTypeError
+		return errors.As(err, &wrongType)
+	}
+	return true
 }
