@@ -23,7 +23,7 @@ type Options struct {
 	// Allowlist are the ranges of the watchlist: CIDRs or single addresses.
 	Allowlist []string
 	// EventTime is "generated" (the default: the envelope's time, TimeGenerated) or
-	// "created" (createdDateTime; the envelope's time where it is absent).
+	// "created" (createdDateTime; the envelope's time where that cannot be read).
 	EventTime string
 	// OpenFarEdge leaves the single instant T-14d out of the baseline of T. The query has
 	// it in, by `between`; prtwatch, which counts in hours, has not. It is the one

@@ -61,7 +61,7 @@ func read(record []byte) (*signIn, error) {
 
 // readDiagnostic reads a record of diagnostic settings: camel case, nested.
 func readDiagnostic(fields, properties map[string]any) (*signIn, error) {
-	if text(fields["category"]) != "NonInteractiveUserSignInLogs" {
+	if category := text(fields["category"]); category != "" && category != "NonInteractiveUserSignInLogs" {
 		return nil, nil
 	}
 	s := &signIn{
@@ -81,7 +81,7 @@ func readDiagnostic(fields, properties map[string]any) (*signIn, error) {
 
 // readTable reads a row of the Log Analytics table: Pascal case, flat.
 func readTable(fields map[string]any) (*signIn, error) {
-	if text(fields["Type"]) != "AADNonInteractiveUserSignInLogs" {
+	if table := text(fields["Type"]); table != "" && table != "AADNonInteractiveUserSignInLogs" {
 		return nil, nil
 	}
 	s := &signIn{
@@ -104,11 +104,8 @@ func (s *signIn) settle(generated, created string) (err error) {
 	if s.generated, err = parseTime(generated); err != nil {
 		return fmt.Errorf("reading record: its time: %w", err)
 	}
-	if created == "" {
-		return nil
-	}
-	if s.created, err = parseTime(created); err != nil {
-		return fmt.Errorf("reading record: its creation time: %w", err)
+	if t, err := parseTime(created); err == nil {
+		s.created = t // the query does not need it
 	}
 	return nil
 }

@@ -64,6 +64,9 @@ type Options struct {
 	Thefts float64
 }
 
+// maxDays is a century, so that no time leaves what 64 bits of nanoseconds hold.
+const maxDays = 36500
+
 func (o *Options) settle() error {
 	if o.Users == 0 {
 		o.Users = 100
@@ -82,8 +85,8 @@ func (o *Options) settle() error {
 	switch {
 	case o.Users < 0:
 		return fmt.Errorf("users %d: at least 1 is needed", o.Users)
-	case o.Days < 0:
-		return fmt.Errorf("days %d: at least 0 are needed", o.Days)
+	case o.Days < 0 || o.Days > maxDays:
+		return fmt.Errorf("days %d: not within 0 to %d", o.Days, maxDays)
 	case o.Rate < 0:
 		return fmt.Errorf("rate %g: it cannot be negative", o.Rate)
 	case o.PerUserDay < 0:

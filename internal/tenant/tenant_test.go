@@ -150,7 +150,7 @@ func TestPresentIsSpacedByItsRateFromTheEndOfTheHistory(t *testing.T) {
 
 func TestEveryLabelOccursAboutAsOftenAsItsRate(t *testing.T) {
 	counts := map[string]int{}
-	all := take(newTenant(t, tenant.Options{Users: 80, Days: 14, Seed: 5, Thefts: 10}), 1e7)
+	all := take(newTenant(t, tenant.Options{Users: 400, Days: 14, Seed: 5, PerUserDay: 15}), 1e7)
 	thefts := map[int]bool{}
 	for _, s := range all {
 		counts[s.Label]++
@@ -163,7 +163,7 @@ func TestEveryLabelOccursAboutAsOftenAsItsRate(t *testing.T) {
 	}
 	t.Logf("seed 5: %d sign-ins, %d thefts, labels %v", len(all), len(thefts), counts)
 	if len(thefts) < 5 || len(thefts) > 30 {
-		t.Errorf("%d thefts in 1,120 user-days at 10 per 1,000", len(thefts))
+		t.Errorf("%d thefts in 5,600 user-days at 2 per 1,000", len(thefts))
 	}
 	for label, share := range map[string][2]float64{
 		"": {0.5, 0.9}, tenant.LabelRepeat: {0.027, 0.033}, tenant.LabelMobile: {0.05, 0.3}, tenant.LabelEgress: {0.005, 0.03},
@@ -263,7 +263,7 @@ func TestAddressesAndNetworksAreMadeOnes(t *testing.T) {
 	for _, r := range strings.Fields("192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 100.64.0.0/10 198.18.0.0/15") {
 		ranges = append(ranges, netip.MustParsePrefix(r))
 	}
-	for _, s := range take(newTenant(t, tenant.Options{Users: 60, Days: 4, Seed: 9, Thefts: 50}), 1e6) {
+	for _, s := range take(newTenant(t, tenant.Options{Users: 60, Days: 4, Seed: 9, Thefts: 50}), 6000) {
 		var r struct {
 			Properties struct {
 				IP  netip.Addr `json:"ipAddress"`
@@ -437,7 +437,7 @@ func TestMemoryDoesNotGrowWithTheDays(t *testing.T) {
 
 func TestWrongOptionsAreNamed(t *testing.T) {
 	for name, o := range map[string]tenant.Options{
-		"users": {Users: -1, Days: 1}, "days": {Days: -1}, "rate": {Rate: -1}, "odd": {Odd: 2, Days: 1}, "shape": {Shape: 9, Days: 1},
+		"users": {Users: -1, Days: 1}, "days": {Days: -1}, "days 50000": {Days: 50000}, "rate": {Rate: -1}, "odd": {Odd: 2, Days: 1}, "shape": {Shape: 9, Days: 1},
 		"days 0 and rate 0": {}, "user-day": {PerUserDay: -1, Days: 1},
 	} {
 		if _, err := tenant.New(o); err == nil || !strings.Contains(err.Error(), name) {
@@ -453,7 +453,7 @@ func TestWrongOptionsAreNamed(t *testing.T) {
 }
 
 func BenchmarkNext(b *testing.B) {
-	for _, o := range []tenant.Options{{Users: 1000, Days: 1 << 20}, {Users: 1000, Days: 1 << 20, Shape: tenant.Table}, {Users: 1000, Rate: 1000}} {
+	for _, o := range []tenant.Options{{Users: 1000, Days: 36500}, {Users: 1000, Days: 36500, Shape: tenant.Table}, {Users: 1000, Rate: 1000}} {
 		name := "history/" + o.Shape.String()
 		if o.Rate > 0 {
 			name = "present"
