@@ -66,7 +66,7 @@ func CheckInput(ctx context.Context, admin *kadm.Client, names []string) ([]Diff
 	if len(names) == 0 {
 		return nil, nil // to a broker, no names are all topics
 	}
-	there, err := admin.ListTopics(ctx, names...)
+	there, err := listFresh(ctx, admin, names...)
 	if err != nil {
 		return nil, fmt.Errorf("asking for the input topics %s: %w", strings.Join(names, ", "), err)
 	}
@@ -84,7 +84,7 @@ func checkOwn(ctx context.Context, admin *kadm.Client, specs []Spec) ([]Differen
 	for _, spec := range specs {
 		names = append(names, spec.Topic)
 	}
-	there, err := admin.ListTopics(ctx, names...)
+	there, err := listFresh(ctx, admin, names...)
 	if err != nil {
 		return nil, fmt.Errorf("asking for the topics %s: %w", strings.Join(names, ", "), err)
 	}

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // Create makes the topics that are missing, as they must be, and returns their names. What
-// is there stays as it is, right or wrong: see Check.
+// is there stays as it is, right or wrong: see Check. It returns when they can be used.
 func Create(ctx context.Context, admin *kadm.Client, topics Topics) (created []string, err error) {
 	return create(ctx, admin, topics.Specs())
 }
@@ -40,7 +41,36 @@ func create(ctx context.Context, admin *kadm.Client, specs []Spec) (created []st
 			created = append(created, spec.Topic)
 		}
 	}
-	return created, nil
+	return created, await(ctx, admin, created)
+}
+
+// await waits until the brokers know the topics and every partition has its leader: they
+// answer that a topic is made some moments before.
+func await(ctx context.Context, admin *kadm.Client, names []string) error {
+	for len(names) > 0 {
+		there, err := listFresh(ctx, admin, names...)
+		if err != nil {
+			return fmt.Errorf("asking for the topics that were created: %w", err)
+		}
+		if there.Error() == nil && led(there) {
+			return nil
+		}
+		if !wait(ctx, 50*time.Millisecond) {
+			return fmt.Errorf("waiting for the topics that were created: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+func led(topics kadm.TopicDetails) bool {
+	for _, topic := range topics {
+		for _, p := range topic.Partitions {
+			if p.Err != nil || p.Leader < 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // refused says what to do about a topic that the broker did not make.

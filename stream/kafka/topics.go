@@ -142,7 +142,7 @@ func ClusterID(ctx context.Context, admin *kadm.Client) (string, error) {
 // TopicID returns the id under which a topic was made: one that is deleted and made anew
 // under its old name has another. It is all zero where brokers are too old to have ids.
 func TopicID(ctx context.Context, admin *kadm.Client, topic string) ([16]byte, error) {
-	topics, err := admin.ListTopics(ctx, topic)
+	topics, err := listFresh(ctx, admin, topic)
 	if err == nil {
 		err = topics[topic].Err
 	}
@@ -150,4 +150,11 @@ func TopicID(ctx context.Context, admin *kadm.Client, topic string) ([16]byte, e
 		return [16]byte{}, fmt.Errorf("asking for the id of topic %s: %w", topic, err)
 	}
 	return topics[topic].ID, nil
+}
+
+// listFresh asks the brokers. ListTopics alone may answer from what the client has heard in
+// the last seconds, when a topic was not there yet or was another of its name; asked for
+// what we may do with the topic, it cannot.
+func listFresh(ctx context.Context, admin *kadm.Client, names ...string) (kadm.TopicDetails, error) {
+	return admin.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
 }

@@ -1,0 +1,217 @@
+package kafka_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+)
+
+func topicsOf(b *broker.Broker) kafka.Topics {
+	return kafka.Topics{
+		Signins: b.Name("signins"), Baseline: b.Name("baseline"), Alerts: b.Name("alerts"), DeadLetter: b.Name("dead-letter"),
+		Partitions: 3, Replication: 1,
+	}
+}
+
+func limit(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func mustCreate(t *testing.T, b *broker.Broker, topics kafka.Topics) []string {
+	t.Helper()
+	created, err := kafka.Create(limit(t), b.Admin(), topics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created
+}
+
+func check(t *testing.T, b *broker.Broker, topics kafka.Topics, input ...string) []kafka.Difference {
+	t.Helper()
+	differences, err := kafka.Check(limit(t), b.Admin(), topics, b.Admin(), input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return differences
+}
+
+func TestCreateMakesWhatCheckWants(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		topics := topicsOf(b)
+		if created := mustCreate(t, b, topics); len(created) != 4 {
+			t.Errorf("created %v", created)
+		}
+		if differences := check(t, b, topics); len(differences) != 0 {
+			t.Errorf("what was just created differs: %v", differences)
+		}
+		if again := mustCreate(t, b, topics); len(again) != 0 {
+			t.Errorf("created %v a second time", again)
+		}
+	})
+}
+
+func TestMissingTopicsAreFatalAndNameTheRemedy(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		topics := topicsOf(b)
+		differences := check(t, b, topics, b.Name("export"))
+		if len(differences) != 5 {
+			t.Fatalf("%d differences: %v", len(differences), differences)
+		}
+		for _, d := range differences {
+			if !d.Fatal || d.Setting != kafka.Existence || !strings.Contains(d.String(), "prtwatch topics --create") {
+				t.Errorf("%+v", d)
+			}
+		}
+		err := kafka.Fatal(differences)
+		if err == nil || strings.Count(err.Error(), "\n") != 4 {
+			t.Errorf("Fatal: %v", err)
+		}
+	})
+}
+
+func TestInputTopicsAreOnlyAskedFor(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		topics, input := topicsOf(b), b.Name("export")
+		mustCreate(t, b, topics)
+		created, err := kafka.CreateInput(limit(t), b.Admin(), []string{input}, 8, 1)
+		if err != nil || !slices.Equal(created, []string{input}) {
+			t.Fatalf("created %v, %v", created, err)
+		}
+		if differences := check(t, b, topics, input); len(differences) != 0 {
+			t.Errorf("%v", differences)
+		}
+	})
+}
+
+func TestEveryWrongSettingIsNamed(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		topics := topicsOf(b)
+		b.CreateTopic(topics.Signins, 3, map[string]string{"retention.ms": "3600000", "message.timestamp.type": "CreateTime"})
+		b.CreateTopic(topics.Baseline, 4, map[string]string{"cleanup.policy": "delete", "delete.retention.ms": "60000"})
+		b.CreateTopic(topics.Alerts, 3, map[string]string{"retention.ms": "-1", "message.timestamp.type": "LogAppendTime", "max.message.bytes": "1000"})
+		b.CreateTopic(topics.DeadLetter, 2, map[string]string{"retention.ms": "99999999999"})
+
+		type key struct {
+			topic, setting string
+			fatal          bool
+		}
+		var got []key
+		for _, d := range check(t, b, topics) {
+			got = append(got, key{strings.TrimPrefix(d.Topic, b.Name("")), d.Setting, d.Fatal})
+			if strings.Contains(d.String(), "\n") || !strings.Contains(d.String(), d.Want) || d.Remedy == "" {
+				t.Errorf("line %q", d)
+			}
+		}
+		want := []key{
+			{"baseline", "partitions", true},
+			{"dead-letter", "partitions", true},
+			{"signins", "retention.ms", false},
+			{"signins", "message.timestamp.type", false},
+			{"baseline", "cleanup.policy", true},
+			{"baseline", "delete.retention.ms", false},
+			{"alerts", "max.message.bytes", false},
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("differences\n%v, want\n%v", got, want)
+		}
+	})
+}
+
+func TestABaselineThatIsCompactedAndDeletedIsFatal(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		topics := topicsOf(b)
+		b.CreateTopic(topics.Baseline, 3, map[string]string{"cleanup.policy": "compact,delete", "delete.retention.ms": "604800000"})
+		mustCreate(t, b, topics)
+		differences := check(t, b, topics)
+		if len(differences) != 1 || !differences[0].Fatal || differences[0].Have != "compact,delete" {
+			t.Errorf("%v", differences)
+		}
+	})
+}
+
+func TestTooManyReplicasAreRefusedInOneLine(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		topics := topicsOf(b)
+		topics.Replication = 3
+		created, err := kafka.Create(limit(t), b.Admin(), topics)
+		if err == nil || len(created) != 0 || !strings.Contains(err.Error(), "topics.replication is 3") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("created %v, %v", created, err)
+		}
+	})
+}
+
+func TestFewerReplicasThanConfiguredAreWarnedAbout(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		topics := topicsOf(b)
+		mustCreate(t, b, topics)
+		topics.Replication = 3
+		differences := check(t, b, topics)
+		if len(differences) != 4 {
+			t.Fatalf("%v", differences)
+		}
+		for _, d := range differences {
+			if d.Fatal || d.Setting != kafka.Replication {
+				t.Errorf("%+v", d)
+			}
+		}
+	})
+}
+
+func TestATopicThatIsMadeAnewHasAnotherID(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		ctx, topic := limit(t), b.Name("baseline")
+		id := func() [16]byte {
+			t.Helper()
+			b.CreateTopic(topic, 1, nil)
+			id, err := kafka.TopicID(ctx, b.Admin(), topic)
+			if err != nil || id == [16]byte{} {
+				t.Fatalf("id %x, %v", id, err)
+			}
+			return id
+		}
+		first := id()
+		if _, err := b.Admin().DeleteTopic(ctx, topic); err != nil {
+			t.Fatal(err)
+		}
+		for gone := false; !gone; {
+			topics, err := b.Admin().ListTopics(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gone = !topics.Has(topic)
+		}
+		if second := id(); first == second {
+			t.Errorf("both are %x", first)
+		}
+		if cluster, err := kafka.ClusterID(ctx, b.Admin()); err != nil || cluster == "" {
+			t.Errorf("cluster id %q, %v", cluster, err)
+		}
+		if _, err := kafka.TopicID(ctx, b.Admin(), b.Name("nobody")); err == nil {
+			t.Error("a topic that is not there has an id")
+		}
+	})
+}
+
+func TestTopicsAreValidated(t *testing.T) {
+	if err := kafka.DefaultTopics().Validate(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+	bad := kafka.Topics{Signins: "a topic", Baseline: "same", Alerts: "same", DeadLetter: "..", Partitions: 0, Replication: -1}
+	err := bad.Validate()
+	if err == nil {
+		t.Fatal("valid")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, key := range []string{"topics.signins", "topics.alerts", "topics.dead_letter", "topics.partitions", "topics.replication"} {
+		if i >= len(lines) || !strings.HasPrefix(lines[i], key+": ") {
+			t.Fatalf("line %d is not of %s:\n%v", i, key, err)
+		}
+	}
+}
