@@ -36,23 +36,44 @@ type directory struct {
 }
 
 // openDirectory makes the folder where it is missing, locks it, and checks its format.
-func openDirectory(fs vfs.FS, path string) (d *directory, err error) {
-	d = &directory{fs: fs, path: path}
-	if err := fs.MkdirAll(path, 0o755); err != nil {
+func openDirectory(fs vfs.FS, path string) (*directory, error) {
+	d := &directory{fs: fs, path: path}
+	if err := d.make(); err != nil {
 		return nil, fmt.Errorf("making the state folder %s: %w", path, err)
 	}
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			d.lock.Close()
-		}
-	}()
-	if err := d.checkFormat(); err != nil {
-		return nil, err
+	err := d.checkFormat()
+	if err == nil {
+		err = d.readInstance()
 	}
-	return d, d.readInstance()
+	if err != nil {
+		return nil, errors.Join(err, d.lock.Close())
+	}
+	return d, nil
+}
+
+// make makes the folder and those above it, so that they outlive a loss of power: a folder
+// is an entry of the one above, which is synced for that.
+func (d *directory) make() error {
+	var missing []string
+	for path := d.path; ; path = d.fs.PathDir(path) {
+		_, err := d.fs.Stat(path)
+		if err == nil || path == d.fs.PathDir(path) {
+			break
+		}
+		missing = append(missing, path)
+	}
+	if err := d.fs.MkdirAll(d.path, 0o755); err != nil {
+		return err
+	}
+	for _, path := range missing {
+		if err := syncDir(d.fs, d.fs.PathDir(path)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *directory) file(name string) string { return d.fs.PathJoin(d.path, name) }
@@ -145,8 +166,10 @@ func (d *directory) write(name, text string) error {
 	return nil
 }
 
-func (d *directory) sync() error {
-	dir, err := d.fs.OpenDir(d.path)
+func (d *directory) sync() error { return syncDir(d.fs, d.path) }
+
+func syncDir(fs vfs.FS, path string) error {
+	dir, err := fs.OpenDir(path)
 	if err != nil {
 		return err
 	}

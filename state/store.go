@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -164,17 +164,20 @@ func (s *Store) lostManifest(path string) error {
 }
 
 // damaged tells what a lost or altered file makes of Pebble's Open from what the machine
-// denies (permission, space), which says nothing about the store.
+// denies (permission, space, a failing disk), which says nothing about the store. The first
+// comes in many shapes, of which Pebble marks some as corruption (a table of another size
+// is not); the second always carries the system's error number.
 func damaged(err error) bool {
-	return pebble.IsCorruptionError(err) || errors.Is(err, errManifest) || errors.Is(err, os.ErrNotExist) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
+	var denied syscall.Errno
+	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) || !errors.As(err, &denied) && !errors.Is(err, os.ErrPermission)
 }
 
 func pebbleOptions(fs vfs.FS, cacheBytes int64, h *health) *pebble.Options {
 	opts := &pebble.Options{
-		FS:                          fs,
-		DisableWAL:                  true,
-		FormatMajorVersion:          pebble.FormatNewest,
+		FS:         fs,
+		DisableWAL: true,
+		// Named, not the newest: Pebble cannot go back, so it changes with formatVersion.
+		FormatMajorVersion:          pebble.FormatValueSeparation,
 		CacheSize:                   cacheBytes,
 		MemTableSize:                uint64(min(max(cacheBytes/4, 1<<20), 16<<20)),
 		MemTableStopWritesThreshold: 4,
