@@ -116,22 +116,19 @@ func (s *Splitter) locate(ctx context.Context, offsets map[string]map[int32]kgo.
 	for topic, partitions := range offsets {
 		grown := s.committedIn(topic, partitions)
 		for partition, offset := range partitions {
-			start, _ := b.starts.Lookup(topic, partition)
-			end, _ := b.ends.Lookup(topic, partition)
-			stable, _ := b.stable.Lookup(topic, partition)
+			start, known := b.starts.Lookup(topic, partition)
+			stable, alsoKnown := b.stable.Lookup(topic, partition)
+			if !known || !alsoKnown { // the brokers disagree about a partition that is new
+				return nil, fmt.Errorf("asking where topic %s partition %d begins and ends: no answer", topic, partition)
+			}
 			l := &lane{topic: topic, partition: partition, more: make(chan struct{}, 1), committed: -1}
 			l.position, l.end, l.vain = offset.EpochOffset().Offset, stable.Offset, -1
 			if l.position >= 0 {
-				l.committed = l.position
-				if err := s.checkRange(topic, partition, l.position, start.Offset, end.Offset); err != nil {
-					s.fail(err)
-					return nil, err
-				}
+				l.committed = l.position // out of range, the reader finds out
+			} else if first, ok := b.first.Lookup(topic, partition); ok && !grown {
+				l.position = first.Offset
 			} else {
 				l.position = start.Offset
-				if first, ok := b.first.Lookup(topic, partition); ok && !grown {
-					l.position = first.Offset
-				}
 			}
 			l.marked = l.position
 			lanes = append(lanes, l)
@@ -160,9 +157,9 @@ func (s *Splitter) committedIn(topic string, partitions map[int32]kgo.Offset) bo
 
 // bounds is where the partitions of some topics begin and end.
 type bounds struct {
-	starts, ends kadm.ListedOffsets
-	stable       kadm.ListedOffsets // the end of what read committed sees
-	first        kadm.ListedOffsets // where input.start says; nil: at the beginning
+	starts kadm.ListedOffsets
+	stable kadm.ListedOffsets // the end of what read committed sees
+	first  kadm.ListedOffsets // where input.start says; nil: at the beginning
 }
 
 func (s *Splitter) bounds(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (b bounds, err error) {
@@ -180,7 +177,6 @@ func (s *Splitter) bounds(ctx context.Context, offsets map[string]map[int32]kgo.
 	}
 	list(&b.starts, s.admin.ListStartOffsets)
 	list(&b.stable, s.admin.ListCommittedOffsets)
-	list(&b.ends, s.admin.ListEndOffsets)
 	switch start := s.deps.Start; {
 	case start.latest:
 		b.first = b.stable
@@ -197,27 +193,21 @@ func (s *Splitter) bounds(ctx context.Context, offsets map[string]map[int32]kgo.
 
 // revoked hands partitions over: nothing more is read, what was taken lands and is
 // committed, and only then they are let go. It may be called with none.
-func (s *Splitter) revoked(_ context.Context, group *kgo.Client, lost map[string][]int32) {
+func (s *Splitter) revoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 	lanes := s.lanesOf(lost)
 	if len(lanes) == 0 {
 		return
 	}
-	member, _ := group.GroupMetadata()
-	s.mu.Lock()
-	ours := lanes[0].member == member // else the group has thrown us out since: see the package comment
-	s.mu.Unlock()
 	s.withdraw(lanes)
-	if ours {
-		s.mu.Lock()
-		landed := s.mu.flights.barrier()
-		s.mu.Unlock()
-		select {
-		case <-landed:
-		case <-time.After(landWithin):
-			s.deps.Log.Warn("handing partitions over before all is acknowledged; some messages will be split again", "partitions", len(lanes))
-		}
-		s.commit(lanes)
+	s.mu.Lock()
+	landed := s.mu.flights.barrier()
+	s.mu.Unlock()
+	select {
+	case <-landed:
+	case <-time.After(landWithin):
+		s.deps.Log.Warn("handing partitions over before all is acknowledged; some messages will be split again", "partitions", len(lanes))
 	}
+	s.commit(lanes)
 	s.lose(lanes)
 }
 

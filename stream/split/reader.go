@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -136,32 +135,14 @@ func (s *Splitter) deliver(l *lane, records []*kgo.Record, end int64) {
 	s.rouse()
 }
 
-// outOfRange says what became of the offset that a reader cannot continue at.
+// outOfRange says what became of the offset that a reader cannot go on at, and what to do.
 func (s *Splitter) outOfRange(ctx context.Context, l *lane, at int64) error {
+	reset := fmt.Sprintf("to go on without, reset the group: kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets --to-earliest --execute", s.cfg.Group, l.topic, l.partition)
 	starts, err := s.admin.ListStartOffsets(ctx, l.topic)
-	var ends kadm.ListedOffsets
-	if err == nil {
-		ends, err = s.admin.ListEndOffsets(ctx, l.topic)
+	if start, ok := starts.Lookup(l.topic, l.partition); err == nil && ok && at < start.Offset {
+		return fmt.Errorf("reading topic %s partition %d: %d messages are lost: the next to read is offset %d and the log begins at %d; keep the topic longer; %s",
+			l.topic, l.partition, start.Offset-at, at, start.Offset, reset)
 	}
-	if err == nil {
-		start, _ := starts.Lookup(l.topic, l.partition)
-		end, _ := ends.Lookup(l.topic, l.partition)
-		err = s.checkRange(l.topic, l.partition, at, start.Offset, end.Offset)
-	}
-	if err == nil {
-		err = fmt.Errorf("reading topic %s partition %d: offset %d is out of range", l.topic, l.partition, at)
-	}
-	return err
-}
-
-// checkRange returns an error that names loss and remedy unless start <= at <= end.
-func (s *Splitter) checkRange(topic string, partition int32, at, start, end int64) error {
-	remedy := fmt.Sprintf("to go on without them, reset the group: kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets --to-earliest --execute", s.cfg.Group, topic, partition)
-	switch {
-	case at < start:
-		return fmt.Errorf("reading topic %s partition %d: %d messages are lost, the log begins at offset %d and the next to read is %d; keep the topic longer; %s", topic, partition, start-at, start, at, remedy)
-	case at > end:
-		return fmt.Errorf("reading topic %s partition %d: the log ends at offset %d before the next to read, %d: was the topic made anew, or cut?; %s", topic, partition, end, at, remedy)
-	}
-	return nil
+	return fmt.Errorf("reading topic %s partition %d: the log ends before offset %d, which is the next to read: was the topic made anew?; %s",
+		l.topic, l.partition, at, reset)
 }

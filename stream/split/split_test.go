@@ -13,7 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/internal/broker"
@@ -435,4 +438,134 @@ func TestARecordThatCannotBeProducedEndsTheStage(t *testing.T) {
 	if c, ok := committed.Lookup(h.raw, 0); ok && c.At > 0 {
 		t.Errorf("offset %d is committed of a message that was not produced", c.At)
 	}
+}
+
+// committed is the group's offset of an input partition.
+func (h *hub) committed(partition int32) int64 {
+	h.Helper()
+	offsets, err := h.b.Admin().FetchOffsets(context.Background(), h.cfg.Group)
+	if err != nil {
+		h.Fatal(err)
+	}
+	c, ok := offsets.Lookup(h.raw, partition)
+	if !ok {
+		return -1
+	}
+	return c.At
+}
+
+// landed waits until nothing is in the air.
+func (h *hub) landed(r *running) {
+	h.Helper()
+	h.eventually("all is acknowledged", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.mu.flights.queue) == 0
+	})
+}
+
+func TestAcknowledgementsAfterALossDoNotSetTheGroupBack(t *testing.T) {
+	b := broker.Fake(t)
+	h := newHub(t, b, 1)
+	cluster := b.Embedded().Cluster
+	held := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: h.topics.Signins, Err: kerr.NotLeaderForPartition, Count: -1})
+	first := h.run()
+	h.eventually("the first is active", first.active)
+	for i := range 20 {
+		b.Produce(h.record(0, i, message("ada@example.com/1")))
+	}
+	h.eventually("all is in the air", func() bool { return count(first.deps.Metrics.messages) == 20 })
+	lanes := first.everything()
+
+	h.topics.Signins = b.Name("signins-of-the-second")
+	b.CreateTopic(h.topics.Signins, h.topics.Partitions, nil)
+	second := h.run()
+	h.eventually("the second has joined", func() bool { ok, _ := second.Ready(); return ok })
+	h.expel(lanes[0].member)
+	h.eventually("the second is active", second.active)
+	b.Produce(h.record(0, 20, message("ada@example.com/1")))
+	h.drained()
+	h.eventually("the first has noticed and joined again", func() bool { ok, _ := first.Ready(); return ok && !first.active() })
+
+	held.Remove()
+	h.landed(first)
+	first.commit(lanes)
+	if at := h.committed(0); at != 21 {
+		t.Errorf("the group stands at offset %d, want 21", at)
+	}
+	if marked := lanes[0].marked; marked != 0 {
+		t.Errorf("a lost partition is marked at %d", marked)
+	}
+}
+
+// expel throws a member out of the group.
+func (h *hub) expel(member string) {
+	h.Helper()
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group, leave.MemberID = h.cfg.Group, member
+	m := kmsg.NewLeaveGroupRequestMember()
+	m.MemberID = member
+	leave.Members = append(leave.Members, m)
+	if _, err := leave.RequestWith(context.Background(), h.b.Client()); err != nil {
+		h.Fatal(err)
+	}
+}
+
+func TestNothingIsCommittedUnderAnotherMembership(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHub(t, b, 1)
+		r := h.run()
+		h.eventually("active", r.active)
+		h.drained() // the offset that reading starts at
+		lanes := r.everything()
+		r.mu.Lock()
+		lanes[0].member = "who we were before"
+		r.mu.Unlock()
+		b.Produce(h.record(0, 0, message("ada@example.com/1")))
+		h.eventually("the message is marked", func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return lanes[0].marked == 1
+		})
+		r.commit(lanes)
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		if at := h.committed(0); at != 0 {
+			t.Errorf("the group stands at offset %d, want 0", at)
+		}
+	})
+}
+
+func TestAPartitionThatIsAddedIsReadFromItsBeginning(t *testing.T) {
+	h := newHub(t, broker.Fake(t), 1)
+	h.start, _ = ParseStart("latest")
+	h.b.Produce(h.record(0, 0, message("ada@example.com/0")))
+	r := h.run()
+	h.eventually("active", r.active)
+	if _, err := h.b.Admin().UpdatePartitions(context.Background(), 2, h.raw); err != nil {
+		t.Fatal(err)
+	}
+	late := h.b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner())) // one that knows the new partition
+	if err := late.ProduceSync(context.Background(), h.record(1, 1, message("ada@example.com/1"))).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	r.group.ForceMetadataRefresh() // else it takes metadataAge
+	h.drained()
+	if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], numbers("ada@example.com", 1, 2)) {
+		t.Errorf("split %v, want what came after the start", ids)
+	}
+}
+
+func TestTheStageOutlivesABrokerThatIsAway(t *testing.T) {
+	h := newHub(t, broker.Fake(t), 1)
+	cluster := h.b.Embedded().Cluster
+	away := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Group: h.cfg.Group, TopLevel: true, Err: kerr.CoordinatorNotAvailable, Count: -1})
+	r := h.run()
+	h.b.Produce(h.record(0, 0, message("ada@example.com/0")))
+	if ok, why := r.Ready(); ok || !strings.Contains(why, h.cfg.Group) {
+		t.Errorf("ready without the group: %v, %q", ok, why)
+	}
+	away.Remove()
+	h.drained()
 }
