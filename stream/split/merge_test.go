@@ -179,3 +179,33 @@ func TestTheInputIsReadUpToTheOldestMessageToCome(t *testing.T) {
 	m.next(epoch)
 	want(asked)
 }
+
+func TestATickSaysHowFarTheInputIsRead(t *testing.T) {
+	s := &Splitter{tickEvery: time.Minute}
+	l := laneOf(0, 2)
+	l.add([]*kgo.Record{at(0, 0, 10), at(0, 1, 20)}, 2)
+	s.mu.merge.add(l)
+	now := epoch.Add(time.Hour)
+	answer := func() { s.mu.ends = &ends{asked: now, offsets: map[string]map[int32]int64{"t": {0: 2}}} }
+	want := func(due bool, when time.Time) {
+		t.Helper()
+		if to, got := s.dueTick(now); got != due || due && !to.Equal(when) {
+			t.Errorf("tick of %v, %v, want %v, %v", to, got, when, due)
+		}
+	}
+	want(false, now) // the brokers were not asked
+	answer()
+	want(true, epoch.Add(10*time.Second))
+	want(false, now)
+	answer()
+	want(false, now) // not yet a minute
+	now = now.Add(time.Minute)
+	s.mu.merge.next(now)
+	s.mu.merge.next(now)
+	answer()
+	want(true, now)
+	s.mu.merge.remove(l)
+	now = now.Add(time.Minute)
+	answer()
+	want(false, now) // standing by
+}

@@ -29,7 +29,7 @@ const patience = 30 * time.Second
 
 // hub is one test's input and internal topics on a broker.
 type hub struct {
-	*testing.T
+	testing.TB
 	b      *broker.Broker
 	raw    string
 	topics kafka.Topics
@@ -37,9 +37,9 @@ type hub struct {
 	start  Start
 }
 
-func newHub(t *testing.T, b *broker.Broker, inputs int32) *hub {
+func newHub(t testing.TB, b *broker.Broker, inputs int32) *hub {
 	t.Helper()
-	h := &hub{T: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), topics: kafka.Topics{
+	h := &hub{TB: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), topics: kafka.Topics{
 		Signins: b.Name("signins"), DeadLetter: b.Name("dead-letter"), Partitions: 4,
 	}}
 	h.cfg.Group = b.Name("split")
@@ -568,4 +568,33 @@ func TestTheStageOutlivesABrokerThatIsAway(t *testing.T) {
 	}
 	away.Remove()
 	h.drained()
+}
+
+// BenchmarkSplit reads 20,000 sign-ins of real size, in messages of 20, from 8 partitions.
+// On kfake its CPU is that of the broker too; compare on a real one.
+func BenchmarkSplit(b *testing.B) {
+	const messages, each = 1000, 20
+	h := newHub(b, broker.Start(b), 8)
+	padding := strings.Repeat(`{"displayName":"a policy","result":"notApplied","conditionsSatisfied":0},`, 60)
+	size := 0
+	for i := range messages {
+		ids := make([]string, each)
+		for j := range ids {
+			ids[j] = fmt.Sprintf("user%d@example.com/%d", (i*each+j)%997, i*each+j)
+		}
+		value := []byte(strings.ReplaceAll(string(message(ids...)), `"properties":{`, `"properties":{"appliedConditionalAccessPolicies":[`+strings.TrimSuffix(padding, ",")+`],`))
+		size += len(value)
+		h.b.Produce(h.record(int32(i%8), i, value))
+	}
+	b.SetBytes(int64(size))
+	for n := 0; b.Loop(); n++ {
+		h.cfg.Group = h.b.Name(fmt.Sprint("split", n))
+		r := h.run()
+		h.eventually("all is split", func() bool { return count(r.deps.Metrics.messages) == messages })
+		h.landed(r)
+		if err := h.halt(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(messages*each*b.N)/b.Elapsed().Seconds(), "sign-ins/s")
 }
