@@ -1,0 +1,217 @@
+package export
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"pgregory.net/rapid"
+
+	"github.com/prtwatch/prtwatch/detector"
+)
+
+// found is what a file turned out to hold.
+type found struct {
+	ids        []string
+	unreadable []string // line:reason
+	skipped    int
+}
+
+func read(tb interface{ Fatal(...any) }, text string) found {
+	var f found
+	err := NewReader(Visitor{
+		SignIn:     func(s *detector.SignIn) { f.ids = append(f.ids, strings.Clone(s.ID)) },
+		Unreadable: func(u Unreadable) { f.unreadable = append(f.unreadable, fmt.Sprintf("%d:%s", u.Line, u.Reason)) },
+		Skipped:    func(n int) { f.skipped += n },
+		Stop:       func() error { return nil },
+	}).Read(strings.NewReader(text))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return f
+}
+
+// record is a sign-in as diagnostic settings write it.
+func record(id string) string {
+	return fmt.Sprintf(`{"time":"2026-11-23T10:00:00Z","category":"NonInteractiveUserSignInLogs","properties":{"id":%q,"note":"} ] \" ["}}`, id)
+}
+
+// printed is the record as a printer writes it, each line but the first indented.
+func printed(id, indent string) string {
+	lines := []string{
+		`{`, `  "time": "2026-11-23T10:00:00Z",`, `  "category": "NonInteractiveUserSignInLogs",`,
+		`  "properties": {`, fmt.Sprintf(`    "id": %q,`, id), `    "list": [`, `      {`, `        "a": 1`, `      },`, `      null`, `    ]`, `  }`, `}`,
+	}
+	return strings.Join(lines, "\n"+indent)
+}
+
+func TestRecordsAreFoundHoweverTheyLie(t *testing.T) {
+	a, b, c := record("a"), record("b"), record("c")
+	other := strings.Replace(a, "NonInteractive", "", 1)
+	cut := a[:len(a)/2]
+	all := []string{"a", "b", "c"}
+	for _, test := range []struct {
+		name string
+		text string
+		want found
+	}{
+		{"a record a line", a + "\n" + b + "\n" + c, found{ids: all}},
+		{"blank lines, CRLF and a byte order mark", "\ufeff" + a + "\r\n\r\n  \n" + b + "\r\n" + c + "\r\n", found{ids: all}},
+		{"an envelope a line", `{"records":[` + a + "," + b + "]}\n" + `{"records":[` + c + "]}\n", found{ids: all}},
+		{"an array a line", "[" + a + "," + b + "]\n[" + c + "]", found{ids: all}},
+		{"several values on a line", a + b + " " + c, found{ids: all}},
+		{"a printed record", printed("a", "") + "\n" + printed("b", "") + "\n" + c, found{ids: all}},
+		{"a printed array", "[\n  " + printed("a", "  ") + ",\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + "\n]\n", found{ids: all}},
+		{"a printed envelope", "{\n  \"records\": [\n    " + printed("a", "    ") + ",\n    " + printed("b", "    ") + "\n  ],\n  \"x\": [1, {}]\n}\n" + c, found{ids: all}},
+		{"a bracket below its key", "{\n\"records\":\n[\n" + a + "\n,\n" + b + "]\n}\n" + c, found{ids: all}},
+		{"an array with a record a line", "[\n" + a + ",\n" + b + ",\n" + c + "\n]\n", found{ids: all}},
+		{"commas first", "[" + a + "\n," + b + "\n," + c + "]", found{ids: all}},
+		{"an envelope that goes on behind a record", `{"records":[` + a + "\n," + b + "]}\n" + c, found{ids: all}},
+		{"an envelope with another key first", "{\n\"x\": 1,\n\"records\": [\n" + a + ",\n" + b + "\n]}\n" + c, found{ids: all}},
+		{"envelopes in a printed array", "[\n{\"records\": [" + a + "," + b + "]},\n{\"records\": [" + c + "]}\n]", found{ids: all}},
+		{"other categories", other + "\n" + a + "\n[\n" + other + "," + b + "]\n" + c, found{ids: all, skipped: 2}},
+
+		{"a line that is cut off", a + "\n" + cut + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"2:malformed_json"}}},
+		{"a line that is cut off behind a comma", a + "\n" + a[:strings.Index(a, ",")+1] + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"2:malformed_json"}}},
+		{"a line that is cut off behind a colon", a + "\n" + a[:strings.Index(a, `"properties":`)+13] + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"2:malformed_json"}}},
+		{"an envelope that is cut off", `{"records":[` + a + "," + cut + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"1:malformed_json"}}},
+		{"all lines are cut off", cut + "\n" + cut + "\n" + cut, found{unreadable: []string{"1:malformed_json", "2:malformed_json", "3:malformed_json"}}},
+		{"a printed record that is cut off by the next", "[\n  " + printed("a", "  ") + ",\n  {\n    \"time\": \"2026\n  },\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + "\n]",
+			found{ids: all, unreadable: []string{"15:malformed_json"}}},
+		{"a printed record that lacks its end", "[\n  " + printed("a", "  ") + ",\n  {\n    \"time\": \"2026\",\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + "\n]",
+			found{ids: all, unreadable: []string{"15:malformed_json"}}},
+		{"a printed array that is cut off", "[\n  " + printed("a", "  ") + ",\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + ",\n  {\n    \"time\"", found{ids: all, unreadable: []string{"41:malformed_json"}}},
+		{"text", "hello\n" + a + "\nnull\n" + b + "\n5\n" + c, found{ids: all, unreadable: []string{"1:not_a_record", "3:empty", "5:not_a_record"}}},
+		{"text behind a record", a + " hello\n" + b + "\n" + c, found{ids: all, unreadable: []string{"1:not_a_record"}}},
+		{"no record in an array", "[\n" + a + ",\n5, \"x\", null,\n" + b + "," + c + "]", found{ids: all, unreadable: []string{"3:not_a_record", "3:not_a_record", "3:empty"}}},
+		{"records is no array", `{"records": 5}` + "\n" + a + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"1:not_a_record"}}},
+		{"nested too deep", strings.Repeat("[", 10000) + "\n" + a + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"1:malformed_json"}}},
+		{"too large for a message, on one line", "[" + a + "," + strings.Repeat(" ", MaxRecord) + b + "," + c + "]\n", found{ids: all}},
+		{"too large for a record", a + "\n{\"x\":\"" + strings.Repeat("x", MaxRecord) + "\"}\n" + b + "\n" + c, found{ids: all, unreadable: []string{"2:too_large"}}},
+		{"a long line of text", a + "\n" + strings.Repeat("x", 2*MaxRecord) + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"2:too_large"}}},
+		{"nothing", "", found{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := read(t, test.text); !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got  %+v\nwant %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// TestNoRecordIsReadTwice cuts and garbles a good file anywhere: whatever comes of it, no
+// record is found twice or in another order.
+func TestNoRecordIsReadTwice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var text strings.Builder
+		var ids []string
+		for i := range rapid.IntRange(2, 8).Draw(t, "values") {
+			a, b := fmt.Sprintf("%d-a", i), fmt.Sprintf("%d-b", i)
+			switch rapid.IntRange(0, 4).Draw(t, "kind") {
+			case 0:
+				fmt.Fprintf(&text, "%s\n%s\n", record(a), record(b))
+			case 1:
+				fmt.Fprintf(&text, "{\"records\":[%s,%s]}\n", record(a), record(b))
+			case 2:
+				fmt.Fprintf(&text, "[\n  %s,\n  %s\n]\n", printed(a, "  "), printed(b, "  "))
+			case 3:
+				fmt.Fprintf(&text, "{\"records\": [\n%s,\n%s]\n}\n", record(a), record(b))
+			case 4:
+				fmt.Fprintf(&text, "%s\n%s\n", printed(a, ""), printed(b, ""))
+			}
+			ids = append(ids, a, b)
+		}
+		whole := text.String()
+		if got := read(t, whole); !reflect.DeepEqual(got.ids, ids) || got.unreadable != nil {
+			t.Fatalf("%+v of\n%s", got, whole)
+		}
+		from := rapid.IntRange(0, len(whole)-1).Draw(t, "from")
+		to := min(len(whole), from+rapid.IntRange(0, 100).Draw(t, "cut"))
+		damaged := whole[:from] + rapid.SampledFrom([]string{"", "\n", "{", "]", "\"", "}\n{", ",", "\\"}).Draw(t, "put") + whole[to:]
+		got := read(t, damaged)
+		rest := ids
+		for _, id := range got.ids {
+			if !slices.Contains(ids, id) { // the damage is in the id
+				continue
+			}
+			i := slices.Index(rest, id)
+			if i < 0 {
+				t.Fatalf("%s is twice, or before its time, in %v of\n%s", id, got.ids, damaged)
+			}
+			rest = rest[i+1:]
+		}
+	})
+}
+
+func TestCompressedFilesAreKnownByTheirFirstBytes(t *testing.T) {
+	text := record("a") + "\n" + record("b") + "\n"
+	var gz, zst bytes.Buffer
+	for _, part := range []string{text[:100], text[100:]} { // several members, as log rotation makes them
+		g := gzip.NewWriter(&gz)
+		io.WriteString(g, part)
+		g.Close()
+		z, _ := zstd.NewWriter(&zst)
+		io.WriteString(z, part)
+		z.Close()
+	}
+	for name, content := range map[string]string{"plain": text, "gzip": gz.String(), "zstd": zst.String()} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Open(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(f)
+		if string(got) != text || err != nil || f.Progress() != f.Size || f.Size != int64(len(content)) {
+			t.Errorf("%s: %q, %v, %d of %d", name, got, err, f.Progress(), f.Size)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestADamagedFileIsNamed(t *testing.T) {
+	var gz bytes.Buffer
+	g := gzip.NewWriter(&gz)
+	io.WriteString(g, strings.Repeat(record("a"), 1000))
+	g.Close()
+	for _, content := range []string{gz.String()[:gz.Len()-20], "\xff\xfe{\x00}\x00", "\x28\xb5\x2f\xfdrubbish"} {
+		f, err := Open("-", strings.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = io.ReadAll(f); err == nil || !strings.HasPrefix(err.Error(), "reading -: ") {
+			t.Errorf("%q: %v", content[:4], err)
+		}
+	}
+}
+
+func TestReadingStopsWhenItIsTold(t *testing.T) {
+	enough, n := errors.New("enough"), 0
+	err := NewReader(Visitor{
+		SignIn:     func(*detector.SignIn) { n++ },
+		Unreadable: func(Unreadable) {},
+		Skipped:    func(int) {},
+		Stop: func() error {
+			if n == 2 {
+				return enough
+			}
+			return nil
+		},
+	}).Read(strings.NewReader(strings.Repeat(record("a")+"\n", 10)))
+	if err != enough || n != 2 {
+		t.Error(err, n)
+	}
+}
