@@ -122,9 +122,9 @@ func (c Cluster) Options(log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error)
 		kgo.WithHooks(hooks...),
 	}
 	if c.TLS.Enabled {
-		config, err := c.TLS.config()
-		if err != nil {
-			return nil, err
+		config, problem := c.TLS.config()
+		if problem != nil {
+			return nil, problem
 		}
 		opts = append(opts, kgo.DialTLSConfig(config))
 	}

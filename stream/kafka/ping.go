@@ -6,12 +6,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
 )
 
 // pingEvery is how long Ping waits between two attempts.
@@ -23,19 +25,21 @@ const pingEvery = 250 * time.Millisecond
 // names its key, the brokers, the last reason and what to look at.
 func Ping(ctx context.Context, cl *kgo.Client, section string, patience time.Duration) error {
 	seeds, _ := cl.OptValue(kgo.SeedBrokers).([]string)
+	mechanisms, _ := cl.OptValue(kgo.SASL).([]sasl.Mechanism)
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var last error
 	for {
-		err := cl.Ping(limited)
-		if err == nil {
+		err := pingOnce(limited, cl)
+		switch {
+		case err == nil:
 			return nil
-		}
-		// What the end of the waiting itself brought about explains nothing.
-		if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+		case limited.Err() == nil:
 			last = err
+		case last == nil: // the end of the waiting itself explains nothing
+			last = errSilent
 		}
-		key, remedy, permanent := diagnose(last)
+		key, remedy, permanent := diagnose(last, len(mechanisms) > 0)
 		if !permanent && ctx.Err() == nil && wait(limited, pingEvery) {
 			continue
 		}
@@ -47,6 +51,22 @@ func Ping(ctx context.Context, cl *kgo.Client, section string, patience time.Dur
 			after = "refused"
 		}
 		return fmt.Errorf("%s.%s: %s: %s: %s: %w", section, key, strings.Join(seeds, ","), after, remedy, oneLine(last))
+	}
+}
+
+// errSilent is the reason where not even one attempt had come to an end.
+var errSilent = errors.New("neither answered nor refused")
+
+// pingOnce returns when the context ends, which the client's Ping does not while it
+// connects: that goes on for the ten seconds of its own timeout.
+func pingOnce(ctx context.Context, cl *kgo.Client) error {
+	answer := make(chan error, 1)
+	go func() { answer <- cl.Ping(ctx) }()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -63,14 +83,14 @@ func wait(ctx context.Context, d time.Duration) bool {
 }
 
 // diagnose says of an error which key to look at, what to do about it, and whether trying
-// again is in vain.
-func diagnose(err error) (key, remedy string, permanent bool) {
+// again is in vain. loggingIn says that the client does SASL.
+func diagnose(err error, loggingIn bool) (key, remedy string, permanent bool) {
 	var (
 		dns       *net.DNSError
 		plaintext tls.RecordHeaderError
 		untrusted *tls.CertificateVerificationError
 		issuer    x509.UnknownAuthorityError
-		alert     tls.AlertError
+		network   *net.OpError
 		early     *kgo.ErrFirstReadEOF
 	)
 	switch {
@@ -80,26 +100,35 @@ func diagnose(err error) (key, remedy string, permanent bool) {
 		return "sasl.mechanism", "the broker does not have this mechanism", true
 	case errors.Is(err, kerr.IllegalSaslState):
 		return "sasl.mechanism", "this listener does no SASL; leave the mechanism empty, or use the listener that does", true
+	case strings.Contains(err.Error(), "plaintext connection speaking to a tls endpoint"): // kgo's guess at a garbled size
+		return "tls.enabled", "this listener speaks TLS; set it to true, or use the listener that does not", true
 	case errors.As(err, &plaintext):
 		return "tls.enabled", "this listener does not speak TLS; set it to false, or use the listener that does", true
 	case errors.As(err, &issuer):
 		return "tls.ca_file", "the brokers' certificate is signed by none that it holds", true
 	case errors.As(err, &untrusted):
 		return "tls", "the brokers' certificate is not accepted; check ca_file and server_name", true
-	case errors.As(err, &alert):
+	case errors.As(err, &network) && network.Op == "remote error": // a TLS alert has no type of its own
 		return "tls.cert_file", "the broker does not accept our certificate, or wants one", true
 	case errors.As(err, &early) && strings.Contains(early.Error(), "SASL"):
 		return "sasl.mechanism", "the broker hung up, as one that wants SASL does; or it is starting", false
 	case errors.As(err, &early):
 		return "tls.enabled", "the broker hung up, as one that wants TLS does (or does not have it); or it is starting", false
+	case errors.Is(err, io.EOF) && loggingIn:
+		return "sasl", "the broker hung up at the login; check mechanism, user and password", false
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "brokers", "check the host's name", false
 	}
-	return "brokers", "check that a broker listens there and that its port is right", false
+	return "brokers", "check that a broker listens there, that its port is right, and whether that port speaks TLS", false
 }
 
-// oneLine keeps an error's chain and takes line breaks out of its text.
+// oneLine keeps an error's chain and takes line breaks out of its text. Of a broker that
+// hung up it leaves the EOF: the client's guesses at why are in the remedy.
 func oneLine(err error) error {
+	var early *kgo.ErrFirstReadEOF
+	if errors.As(err, &early) {
+		return early.Unwrap()
+	}
 	if !strings.Contains(err.Error(), "\n") {
 		return err
 	}

@@ -55,8 +55,8 @@ func (s SASL) validate(report func(key, value, remedy string)) {
 	case s.Password == "" && s.PasswordFile == "":
 		report("sasl.password", `""`, "give the password, or a file of it as password_file")
 	case s.PasswordFile != "":
-		if _, err := s.password(); err != nil {
-			report("sasl.password_file", s.PasswordFile, err.Error())
+		if _, problem := s.password(); problem != nil {
+			report(problem.Key, problem.Value, problem.Remedy)
 		}
 	}
 }
@@ -66,12 +66,15 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 	if s.Mechanism == "" {
 		return nil, nil
 	}
-	if _, err := s.password(); err != nil {
-		return nil, err
+	if _, problem := s.password(); problem != nil {
+		return nil, problem
 	}
 	login := func(context.Context) (scram.Auth, error) {
-		password, err := s.password()
-		return scram.Auth{User: s.User, Pass: password}, err
+		password, problem := s.password()
+		if problem != nil {
+			return scram.Auth{}, problem
+		}
+		return scram.Auth{User: s.User, Pass: password}, nil
 	}
 	switch s.Mechanism {
 	case MechanismPlain:
@@ -87,18 +90,19 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("sasl.mechanism %q: this version has PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512", s.Mechanism)
 }
 
-// password returns the password; of a file, without the line break at its end.
-func (s SASL) password() (string, error) {
+// password returns the password; of a file, without the line break at its end. The
+// problem's key lacks the section.
+func (s SASL) password() (string, *Problem) {
 	if s.PasswordFile == "" {
 		return s.Password, nil
 	}
 	text, err := os.ReadFile(s.PasswordFile)
 	if err != nil {
-		return "", fmt.Errorf("reading sasl.password_file: %w", err)
+		return "", unreadable("sasl.password_file", s.PasswordFile, err)
 	}
 	password := strings.TrimRight(string(text), "\r\n")
 	if password == "" {
-		return "", fmt.Errorf("reading sasl.password_file %s: it is empty", s.PasswordFile)
+		return "", &Problem{"sasl.password_file", s.PasswordFile, "it is empty"}
 	}
 	return password, nil
 }

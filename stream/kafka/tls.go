@@ -3,7 +3,8 @@ package kafka
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
+	"errors"
+	"io/fs"
 	"os"
 )
 
@@ -33,27 +34,30 @@ func (t TLS) validate(report func(key, value, remedy string)) {
 	if t.KeyFile != "" && t.CertFile == "" {
 		report("tls.cert_file", `""`, "name the certificate that belongs to key_file")
 	}
-	if _, err := t.config(); err != nil && (t.CertFile == "") == (t.KeyFile == "") {
-		report("tls", "files", err.Error())
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		return
+	}
+	if _, problem := t.config(); problem != nil {
+		report(problem.Key, problem.Value, problem.Remedy)
 	}
 }
 
-// config reads the files.
-func (t TLS) config() (*tls.Config, error) {
+// config reads the files. The problem's key lacks the section.
+func (t TLS) config() (*tls.Config, *Problem) {
 	config := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
 	if t.CAFile != "" {
 		pem, err := os.ReadFile(t.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading tls.ca_file: %w", err)
+			return nil, unreadable("tls.ca_file", t.CAFile, err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("reading tls.ca_file %s: there is no PEM certificate in it", t.CAFile)
+			return nil, &Problem{"tls.ca_file", t.CAFile, "there is no PEM certificate in it"}
 		}
 	}
 	if t.CertFile != "" {
 		if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
-			return nil, fmt.Errorf("reading tls.cert_file and tls.key_file: %w", err)
+			return nil, unreadable("tls.cert_file", t.CertFile+" with "+t.KeyFile, err)
 		}
 		// Read again for every connection: certificates are renewed under a running process.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -62,4 +66,15 @@ func (t TLS) config() (*tls.Config, error) {
 		}
 	}
 	return config, nil
+}
+
+// unreadable is the problem of a file that a key names.
+func unreadable(key, file string, err error) *Problem {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = errors.New(path.Path + ": " + path.Err.Error())
+		if path.Path == file {
+			err = path.Err
+		}
+	}
+	return &Problem{key, file, "it cannot be read: " + err.Error()}
 }
