@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/cmd/prtwatch/settings"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+)
+
+// inputTopic is the messageSink that writes as Azure does.
+type inputTopic struct {
+	topic  string
+	client *kgo.Client
+	mu     struct {
+		sync.Mutex
+		err error // the first of a produce
+	}
+}
+
+// flushWithin is how long the last messages may take to be acknowledged.
+const flushWithin = 8 * time.Second
+
+// openTopic connects to the input cluster. oldest is the time of the first sign-in.
+func (p *program) openTopic(ctx context.Context, s *settings.Settings, oldest time.Time) (*inputTopic, error) {
+	client, err := connect(ctx, s, s.InputCluster(), inputSection(s), newLogger(s.Log, p.stderr),
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
+		kgo.MaxBufferedBytes(32<<20),
+		kgo.RecordDeliveryTimeout(time.Minute))
+	if err != nil {
+		return nil, err
+	}
+	t := &inputTopic{topic: s.Input.Topics[0], client: client}
+	admin := kadm.NewClient(client)
+	differences, err := kafka.CheckInput(ctx, admin, []string{t.topic})
+	if err == nil {
+		if missing := kafka.Fatal(differences); missing != nil {
+			err = wrong(missing)
+		}
+	}
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	if kept, ok := retention(ctx, admin, t.topic); ok && time.Since(oldest) > kept {
+		fmt.Fprintf(p.stderr, "prtwatch: topic %s keeps %s by the records' own time and the history is older: the broker may delete its beginning at any moment; raise retention.ms\n", t.topic, kept)
+	}
+	return t, nil
+}
+
+// retention is how long the topic keeps records, where it can be known and is limited.
+func retention(ctx context.Context, admin *kadm.Client, topic string) (time.Duration, bool) {
+	configs, err := admin.DescribeTopicConfigs(ctx, topic)
+	if err != nil {
+		return 0, false
+	}
+	config, err := configs.On(topic, nil)
+	if err != nil || config.Err != nil {
+		return 0, false
+	}
+	for _, c := range config.Configs {
+		if c.Key == "retention.ms" && c.Value != nil {
+			ms, err := strconv.ParseInt(*c.Value, 10, 64)
+			return time.Duration(ms) * time.Millisecond, err == nil && ms >= 0 && ms < int64(366*24*time.Hour/time.Millisecond)
+		}
+	}
+	return 0, false
+}
+
+func (t *inputTopic) send(message []byte, newest time.Time) error {
+	// Not the generation's context: a signal ends the making, and what is made is sent.
+	t.client.Produce(context.Background(), &kgo.Record{Topic: t.topic, Value: message, Timestamp: newest}, func(_ *kgo.Record, err error) {
+		if err != nil {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if t.mu.err == nil {
+				t.mu.err = fmt.Errorf("writing to topic %s: %w", t.topic, err)
+			}
+		}
+	})
+	return t.failed()
+}
+
+func (t *inputTopic) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.err
+}
+
+func (t *inputTopic) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), flushWithin)
+	defer cancel()
+	defer t.client.Close()
+	if err := t.client.Flush(ctx); err != nil {
+		return fmt.Errorf("writing to topic %s: messages are not acknowledged within %s: %w", t.topic, flushWithin, err)
+	}
+	return t.failed()
+}
