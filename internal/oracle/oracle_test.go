@@ -236,7 +236,7 @@ func TestCandidatesByEachClause(t *testing.T) {
 		{"resourceDisplayName", "Microsoft Graphics", false}, {"resourceDisplayName", "MicrosoftGraph", false}, {"resourceDisplayName", "Microsoft  Graph", false},
 		{"resourceDisplayName", "A Microsoft Graphics of Microsoft Graph", true}, {"resourceDisplayName", "Microsoft Grapho_Microsoft Graph", true},
 		{"resourceDisplayName", "Microsoft Intune", true}, {"resourceDisplayName", "Microsoft Intune API", true}, {"resourceDisplayName", "Microsoft Intune Checkin", true},
-		{"resourceDisplayName", "Device Management", true}, {"resourceDisplayName", "Windows 365", true}, {"resourceDisplayName", "Windows 3650", false},
+		{"resourceDisplayName", "Device Management", true}, {"resourceDisplayName", "Windows 365", true}, {"resourceDisplayName", "Windows 3650", false}, {"resourceDisplayName", "MyMicrosoft Graph", false}, {"resourceDisplayName", "my-Microsoft Graph", true},
 		{"resourceDisplayName", "Office 365", false}, {"resourceDisplayName", "", false}, {"resourceDisplayName", nil, false},
 		{"authenticationDetails", []any{}, true}, {"authenticationDetails", nil, true}, {"authenticationDetails", []any{map[string]any{"a": "Multifactor authentication"}}, false},
 		{"authenticationDetails", []any{map[string]any{"a": "x-multifactor_y"}}, false}, {"authenticationDetails", []any{map[string]any{"a": "MULTIFACTOR"}}, false},
