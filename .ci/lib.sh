@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# What .ci/run and .ci/nightly share. Sourced by bash at the repository's root.
+
+# A developer's own settings are not to decide here.
+for name in "${!PRTWATCH_@}"; do unset "$name"; done
+
+export KAFKA_PORT=${KAFKA_PORT:-19092}
+KAFKA_DIR=$(mktemp -d "${TMPDIR:-/tmp}/prtwatch-kafka.XXXXXX")
+export KAFKA_DIR
+
+results=()
+current=
+
+# step runs a command under a name, says how long it took, and ends everything when it fails.
+step() {
+	local began=$SECONDS
+	current=$1
+	shift
+	printf '\n=== %s\n' "$current"
+	"$@"
+	results+=("$(printf '%5d s  %s' $((SECONDS - began)) "$current")")
+	printf -- '--- %s: %d s\n' "$current" $((SECONDS - began))
+	current=
+}
+
+# skipped notes what could not be run, so that it is not taken for passed.
+skipped() {
+	results+=("NOT RUN  $1")
+	printf '\n=== %s: NOT RUN: %s\n' "$1" "$2"
+}
+
+# finish takes the broker down and says how it went, however it went.
+finish() {
+	local code=$?
+	trap - EXIT
+	if ! deploy/kafka/kafka down --delete >/dev/null; then
+		echo "the broker could not be taken down; its files are in $KAFKA_DIR" >&2
+		code=1
+	fi
+	printf '\n=== summary\n'
+	((${#results[@]} == 0)) || printf '%s\n' "${results[@]}"
+	if ((code != 0)); then
+		echo "FAILED${current:+: $current}"
+	else
+		echo "passed in $SECONDS s"
+	fi
+	exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# has reports whether the command is there, after trying to install its Debian packages.
+has() {
+	local command=$1
+	shift
+	command -v "$command" >/dev/null && return
+	command -v apt-get >/dev/null && ((EUID == 0)) || return 1
+	echo "installing $*"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null 2>&1 ||
+		{ apt-get update -q >/dev/null 2>&1 &&
+			DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null 2>&1; } || return 1
+	command -v "$command" >/dev/null
+}
+
+need() {
+	has "$@" || {
+		echo "there is no $1, and it cannot be installed here" >&2
+		return 1
+	}
+}
+
+# tool runs one of the tools of tools.mod, which are no dependencies of prtwatch.
+tool() { go tool -modfile=.ci/tools.mod "$@"; }
+
+# nothing fails when the command that it runs prints anything.
+nothing() {
+	local out
+	out=$("$@")
+	[[ -z $out ]] && return
+	printf '%s\n' "$out"
+	return 1
+}
+
+kafka_up() {
+	need java openjdk-17-jre-headless
+	need mvn maven
+	deploy/kafka/kafka up
+}
+
+# on_kafka runs the tests that know broker.Each on the real broker too. The packages share
+# its two cores with it: one after the other.
+on_kafka() {
+	PRTWATCH_TEST_BROKERS=127.0.0.1:$KAFKA_PORT go test -count=1 -p 1 -timeout 20m "$@" \
+		./internal/broker ./stream/... ./cmd/...
+}
