@@ -21,6 +21,11 @@ import (
 // Version is the first byte of every value that Append writes.
 const Version = 1
 
+// lastVersion is the last one that a release will ever write. A first byte above it is
+// corrupt and not newer: bytes of another origin, of which text is the likeliest (its
+// first byte is at least 0x20), belong among the dead letters and must not stop a partition.
+const lastVersion = 0x1f
+
 // ErrNewer is what Decode, DecodeTick and CheckControl return for a record that a later
 // release wrote. It must stop the partition: nothing may be skipped in the middle of an
 // upgrade.
@@ -147,6 +152,8 @@ func bodyOf(value []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: it is empty", ErrCorrupt)
 	case value[0] == 0:
 		return nil, fmt.Errorf("%w: there is no version 0", ErrCorrupt)
+	case value[0] > lastVersion:
+		return nil, fmt.Errorf("%w: it does not begin with a version", ErrCorrupt)
 	case value[0] > Version:
 		return nil, fmt.Errorf("%w (record version %d, this release reads %d)", ErrNewer, value[0], Version)
 	}

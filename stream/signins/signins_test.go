@@ -136,6 +136,7 @@ func TestANewerVersionIsToldFromCorruptBytes(t *testing.T) {
 		{"the next version, in another format", []byte{Version + 1, 0xff, 0xff}, ErrNewer},
 		{"nothing", nil, ErrCorrupt},
 		{"version 0", append([]byte{0}, whole[1:]...), ErrCorrupt},
+		{"some text", []byte("no sign-in"), ErrCorrupt},
 		{"a version alone", []byte{Version}, ErrCorrupt},
 		{"cut off", whole[:len(whole)-1], ErrCorrupt},
 		{"cut in a text", whole[:40], ErrCorrupt},

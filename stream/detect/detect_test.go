@@ -1,0 +1,440 @@
+package detect_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/state"
+	"github.com/prtwatch/prtwatch/stream/detect"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
+)
+
+const partitions = 4
+
+// house is prtwatch's own topics on one broker, and the stages that a test runs on them.
+type house struct {
+	t      *testing.T
+	b      *broker.Broker
+	topics kafka.Topics
+	group  string
+}
+
+func newHouse(t *testing.T, b *broker.Broker) *house {
+	h := &house{t: t, b: b, group: b.Name("detect"), topics: kafka.Topics{
+		Signins: b.Name("signins"), Baseline: b.Name("baseline"), Alerts: b.Name("alerts"), DeadLetter: b.Name("dead-letter"),
+		Partitions: partitions, Replication: 1,
+	}}
+	b.CreateTopic(h.topics.Signins, partitions, nil)
+	b.CreateTopic(h.topics.Baseline, partitions, map[string]string{"cleanup.policy": "compact"})
+	b.CreateTopic(h.topics.Alerts, partitions, nil)
+	b.CreateTopic(h.topics.DeadLetter, 1, nil)
+	return h
+}
+
+// stage is a running detecting stage, as a process would run it.
+type stage struct {
+	*detect.Stage
+	t      *testing.T
+	cancel context.CancelFunc
+	ended  chan error
+	store  *state.Store
+}
+
+type stageOption func(*detect.Config, *detect.Deps)
+
+// start runs a stage with its state in dir.
+func (h *house) start(instance, dir string, opts ...stageOption) *stage {
+	h.t.Helper()
+	cfg := detect.DefaultConfig()
+	cfg.Group, cfg.Members = h.group, 2
+	cfg.SessionTimeout = 6 * time.Second
+	stateConfig := state.DefaultConfig()
+	stateConfig.Dir = dir
+	log := slog.New(slog.NewTextHandler(h.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", instance)
+	store, err := state.Open(stateConfig, detector.Window, log)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	judge, err := detector.New(detector.DefaultConfig())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	deps := detect.Deps{
+		Client: []kgo.Opt{kgo.SeedBrokers(h.b.Addrs()...)}, Topics: h.topics, Store: store, Detector: judge,
+		Allowlist: func() *detector.Allowlist { return nil }, Instance: instance, Log: log,
+		Metrics: detect.NewMetrics(prometheus.NewRegistry()),
+	}
+	for _, opt := range opts {
+		opt(&cfg, &deps)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &stage{Stage: detect.New(cfg, deps), t: h.t, cancel: cancel, ended: make(chan error, 1), store: store}
+	go func() {
+		err := s.Run(ctx)
+		log.Info("the stage ended", "error", err)
+		s.ended <- err
+	}()
+	h.t.Cleanup(func() { s.stop() })
+	return s
+}
+
+// stop ends the stage as a signal would, and returns what it said.
+func (s *stage) stop() error {
+	s.cancel()
+	return s.wait()
+}
+
+func (s *stage) wait() error {
+	s.t.Helper()
+	select {
+	case err, first := <-s.ended:
+		if first {
+			close(s.ended)
+			if closeErr := s.store.Close(); closeErr != nil {
+				s.t.Errorf("closing the state: %v", closeErr)
+			}
+		}
+		return err
+	case <-time.After(30 * time.Second):
+		s.t.Fatal("the stage did not end within 30 s")
+		return nil
+	}
+}
+
+// until polls a condition that other goroutines bring about.
+func (h *house) until(what string, done func() bool) {
+	h.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("waited 60 s for: %s", what)
+		}
+	}
+}
+
+// judged waits until the group has committed the end of every partition of the sign-ins.
+func (h *house) judged() {
+	h.t.Helper()
+	h.until("everything to be judged", func() bool {
+		ends, err := h.b.Admin().ListEndOffsets(context.Background(), h.topics.Signins)
+		if err != nil {
+			return false
+		}
+		committed, err := h.b.Admin().FetchOffsets(context.Background(), h.group)
+		if err != nil {
+			return false
+		}
+		all := true
+		ends.Each(func(o kadm.ListedOffset) {
+			at, ok := committed.Lookup(h.topics.Signins, o.Partition)
+			all = all && (o.Offset == 0 || ok && at.At >= o.Offset)
+		})
+		return all
+	})
+}
+
+var t0 = time.Date(2026, 3, 1, 0, 30, 0, 0, time.UTC)
+
+// signIn is a sign-in that alerts unless its address or network is known.
+func signIn(id, user, ip, asn string, hours int) *detector.SignIn {
+	return &detector.SignIn{
+		ID: id, UPN: user, TenantID: "11111111-1111-1111-1111-111111111111", IP: ip, ASN: asn, ResultType: "0",
+		ResourceName: "Microsoft Intune", Generated: t0.Add(time.Duration(hours) * time.Hour), Arrived: t0.Add(time.Duration(hours) * time.Hour),
+	}
+}
+
+// produce appends sign-ins to the partitions of their users.
+func (h *house) produce(list ...*detector.SignIn) {
+	h.t.Helper()
+	var records []*kgo.Record
+	for _, s := range list {
+		key := []byte(s.UPN)
+		records = append(records, &kgo.Record{
+			Topic: h.topics.Signins, Partition: kafka.Partition(key, partitions), Key: key, Value: signins.Append(nil, s),
+		})
+	}
+	h.b.Produce(records...)
+}
+
+// alerts returns the sign-in ids of the committed alerts, with how often each came.
+func (h *house) alerts() map[string]int {
+	h.t.Helper()
+	ids := make(map[string]int)
+	for _, r := range h.b.ReadAll(h.topics.Alerts) {
+		var alert struct {
+			SignIn struct{ ID string } `json:"sign_in"`
+		}
+		if err := json.Unmarshal(r.Value, &alert); err != nil {
+			h.t.Fatalf("alert at offset %d: %v", r.Offset, err)
+		}
+		ids[alert.SignIn.ID]++
+	}
+	return ids
+}
+
+func (h *house) wantAlerts(want ...string) {
+	h.t.Helper()
+	got := h.alerts()
+	for _, id := range want {
+		if got[id] != 1 {
+			h.t.Errorf("%d alerts for sign-in %s, want 1", got[id], id)
+		}
+		delete(got, id)
+	}
+	for id, n := range got {
+		h.t.Errorf("%d alerts for sign-in %s, want none", n, id)
+	}
+}
+
+func TestWhatWasLearnedOutlivesTheStateFolder(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHouse(t, b)
+		h.produce(
+			signIn("first", "ada@example.com", "192.0.2.1", "64500", 0),    // nobody is known yet
+			signIn("same", "ada@example.com", "192.0.2.1", "64500", 1),     // known
+			signIn("thief", "ada@example.com", "203.0.113.9", "64511", 2),  // new
+			signIn("again", "ada@example.com", "203.0.113.9", "64511", 2),  // within the hour: new still
+			signIn("nobody", "", "198.51.100.1", "64501", 2),               // the empty user is a user
+			signIn("network", "ada@example.com", "192.0.2.77", "64500", 3), // new address, known network
+		)
+		first := h.start("one", t.TempDir())
+		h.judged()
+		if err := first.stop(); err != nil {
+			t.Fatalf("stopping: %v", err)
+		}
+		h.wantAlerts("first", "thief", "again", "nobody")
+
+		h.produce(
+			signIn("known", "ada@example.com", "192.0.2.1", "64500", 20),
+			signIn("nobody2", "", "198.51.100.1", "64501", 20),
+			signIn("thief2", "ada@example.com", "203.0.113.50", "64510", 20),
+			signIn("thief", "ada@example.com", "203.0.113.99", "64509", 21), // the same sign-in, delivered again
+		)
+		h.start("another", t.TempDir()) // nothing but the baseline topic to know them by
+		h.judged()
+		h.wantAlerts("first", "thief", "again", "nobody", "thief2")
+	})
+}
+
+func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
+	h := newHouse(t, broker.Fake(t))
+	dir := t.TempDir()
+	for range 2 {
+		s := h.start("one", dir)
+		h.produce(signIn(fmt.Sprint(rand.Uint64()), "ada@example.com", fmt.Sprintf("192.0.2.%d", rand.IntN(256)), "64500", 0))
+		h.judged()
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := state.DefaultConfig()
+	cfg.Dir = dir
+	store, err := state.Open(cfg, detector.Window, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	p := kafka.Partition([]byte("ada@example.com"), partitions)
+	lease, err := store.Lease(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp, ok, err := lease.Checkpoint()
+	if err != nil || !ok {
+		t.Fatalf("checkpoint: %v %v", ok, err)
+	}
+	records := h.b.ReadAll(h.topics.Baseline)
+	if last := records[len(records)-1]; cp.Offset <= last.Offset {
+		t.Errorf("the checkpoint is at %d, the topic has a record at %d", cp.Offset, last.Offset)
+	}
+}
+
+// A tenant's day through instances that come and go: the alerts are those of one instance
+// that stays.
+func TestAlertsAreTheSameWhoeverJudges(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHouse(t, b)
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		random := rand.New(rand.NewPCG(seed, 1))
+		var want []string
+		known := make(map[string]bool)
+		n := 0
+		hour := func(at int) (list []*detector.SignIn) {
+			fresh := make(map[string]bool)
+			for range 200 {
+				user := fmt.Sprintf("user%d@example.com", random.IntN(40))
+				asn := fmt.Sprint(64496 + random.IntN(8))
+				id := fmt.Sprintf("sign-in-%d", n)
+				n++
+				list = append(list, signIn(id, user, fmt.Sprintf("192.0.2.%d", n%256), asn, at))
+				if !known[user+asn] && !known[user+list[len(list)-1].IP] {
+					want = append(want, id)
+				}
+				fresh[user+asn], fresh[user+list[len(list)-1].IP] = true, true
+			}
+			for k := range fresh {
+				known[k] = true
+			}
+			return list
+		}
+		dirs := []string{t.TempDir(), t.TempDir()}
+		one := h.start("one", dirs[0])
+		for at := range 12 {
+			h.produce(hour(at)...)
+			switch at {
+			case 2:
+				h.start("two", dirs[1])
+			case 5:
+				if err := one.stop(); err != nil {
+					t.Fatal(err)
+				}
+			case 8:
+				one = h.start("one", dirs[0])
+			}
+		}
+		h.judged()
+		h.wantAlerts(want...)
+	})
+}
+
+func TestAnAbortedTransactionLeavesNothingBehind(t *testing.T) {
+	b := broker.Fake(t)
+	h := newHouse(t, b)
+	var refused int
+	b.Embedded().Cluster.ControlKey(int16(kmsg.TxnOffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		b.Embedded().Cluster.KeepControl()
+		if refused++; refused > 3 {
+			return nil, nil, false
+		}
+		commit := request.(*kmsg.TxnOffsetCommitRequest)
+		response := commit.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
+		for _, topic := range commit.Topics {
+			answer := kmsg.NewTxnOffsetCommitResponseTopic()
+			answer.Topic = topic.Topic
+			for _, p := range topic.Partitions {
+				part := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+				part.Partition, part.ErrorCode = p.Partition, kerr.IllegalGeneration.Code
+				answer.Partitions = append(answer.Partitions, part)
+			}
+			response.Topics = append(response.Topics, answer)
+		}
+		return response, nil, true
+	})
+	h.produce(signIn("first", "ada@example.com", "192.0.2.1", "64500", 0), signIn("second", "bob@example.com", "192.0.2.2", "64501", 0))
+	h.start("one", t.TempDir())
+	h.judged()
+	if refused <= 3 {
+		t.Errorf("only %d commits were refused", refused)
+	}
+	h.wantAlerts("first", "second")
+}
+
+func TestBadRecordsDoNotStopAPartition(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHouse(t, b)
+		good := signIn("good", "ada@example.com", "192.0.2.1", "64500", 0)
+		p := kafka.Partition([]byte(good.UPN), partitions)
+		h.b.Produce(
+			&kgo.Record{Topic: h.topics.Signins, Partition: p, Key: []byte(good.UPN), Value: []byte("no sign-in")},
+			&kgo.Record{Topic: h.topics.Signins, Partition: p, Key: []byte(good.UPN)},
+		)
+		h.produce(good)
+		h.start("one", t.TempDir())
+		h.judged()
+		h.wantAlerts("good")
+		if letters := h.b.ReadAll(h.topics.DeadLetter); len(letters) != 2 || string(letters[0].Value) != "no sign-in" {
+			t.Errorf("%d dead letters, want the two bad records", len(letters))
+		}
+	})
+}
+
+func TestWhatCannotGoOnEndsWithItsCause(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(h *house, one *stage)
+		want  string
+	}{
+		{"a record of a newer version", func(h *house, _ *stage) {
+			value := signins.Append(nil, signIn("new", "ada@example.com", "192.0.2.1", "64500", 0))
+			value[0]++ // the version
+			h.b.Produce(&kgo.Record{Topic: h.topics.Signins, Key: []byte("ada@example.com"), Value: value})
+		}, "upgrade"},
+		{"a baseline topic that was made again", func(h *house, one *stage) {
+			one.stop()
+			h.recreate(h.topics.Baseline, map[string]string{"cleanup.policy": "compact"})
+			h.start("one", h.t.TempDir()).expect("made again")
+		}, ""},
+		{"offsets that are gone", func(h *house, one *stage) {
+			one.stop()
+			if _, err := h.b.Admin().DeleteGroups(context.Background(), h.group); err != nil {
+				h.t.Fatal(err)
+			}
+			h.start("one", h.t.TempDir()).expect("committed no offset")
+		}, ""},
+		{"sign-ins that were deleted unjudged", func(h *house, one *stage) {
+			one.stop()
+			h.produce(signIn("lost", "ada@example.com", "192.0.2.1", "64500", 0))
+			ends, err := h.b.Admin().ListEndOffsets(context.Background(), h.topics.Signins)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			if _, err := h.b.Admin().DeleteRecords(context.Background(), ends.Offsets()); err != nil {
+				h.t.Fatal(err)
+			}
+			h.start("one", h.t.TempDir()).expect("were deleted before they were judged")
+		}, ""},
+		{"a twin of the same name", func(h *house, one *stage) {
+			h.start("one", h.t.TempDir())
+		}, "another process runs as instance"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			broker.Each(t, func(t *testing.T, b *broker.Broker) {
+				h := newHouse(t, b)
+				h.produce(signIn("first", "ada@example.com", "192.0.2.1", "64500", 0))
+				one := h.start("one", t.TempDir())
+				h.judged()
+				h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
+				test.spoil(h, one)
+				if test.want != "" {
+					one.expect(test.want)
+				}
+			})
+		})
+	}
+}
+
+// expect waits until the stage ends by itself and checks what it says.
+func (s *stage) expect(want string) {
+	s.t.Helper()
+	err := s.wait()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		s.t.Errorf("the stage ended with %q, want something about %q", fmt.Sprint(err), want)
+	}
+}
+
+func (h *house) recreate(topic string, settings map[string]string) {
+	h.t.Helper()
+	if _, err := h.b.Admin().DeleteTopics(context.Background(), topic); err != nil {
+		h.t.Fatal(err)
+	}
+	h.until("the topic to be gone", func() bool {
+		topics, err := h.b.Admin().ListTopics(context.Background(), topic)
+		return err == nil && !topics.Has(topic)
+	})
+	h.b.CreateTopic(topic, partitions, settings)
+}

@@ -1,0 +1,128 @@
+package detect
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/detector"
+)
+
+// Metrics are what the detecting stage counts. No label holds a user or an address.
+type Metrics struct {
+	signIns            *prometheus.CounterVec
+	alerts             *prometheus.CounterVec
+	late, clamped      prometheus.Counter
+	unreadable         prometheus.Counter
+	transactions       *prometheus.CounterVec
+	transactionSeconds prometheus.Histogram
+	rebalances         prometheus.Counter
+	fetchErrors        prometheus.Counter
+	restoreSeconds     prometheus.Histogram
+	ageSeconds         prometheus.Histogram
+	alertSeconds       prometheus.Histogram
+	lagRecords         *prometheus.GaugeVec
+	lagSeen            *prometheus.GaugeVec
+}
+
+// NewMetrics makes the metrics and registers them.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "prtwatch_" + name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "prtwatch_" + name, Help: help}, labels)
+	}
+	gauges := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "prtwatch_" + name, Help: help}, []string{"partition"})
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "prtwatch_" + name, Help: help, Buckets: buckets})
+	}
+	seconds := prometheus.ExponentialBuckets(0.005, 2, 16) // 5 ms to 164 s
+	m := &Metrics{
+		signIns:            counters("signins_judged_total", "Sign-ins judged, by the step that decided.", "outcome"),
+		alerts:             counters("alerts_total", "Alerts, by reason.", "reason"),
+		late:               counter("signins_late_total", "Sign-ins that came later than the state is kept complete for."),
+		clamped:            counter("signins_clamped_total", "Sign-ins dated in the future, judged at their arrival."),
+		unreadable:         counter("signins_unreadable_total", "Records of the sign-ins topic that cannot be read; they are in the dead-letter topic."),
+		transactions:       counters("transactions_total", "Transactions, by how they ended.", "result"),
+		transactionSeconds: histogram("transaction_seconds", "Time that committing a transaction took.", seconds),
+		rebalances:         counter("detect_rebalances_total", "Group generations that a member has seen."),
+		fetchErrors:        counter("detect_fetch_errors_total", "Polls that brought an error."),
+		restoreSeconds:     histogram("restore_seconds", "Time from a partition's assignment until it was restored.", seconds),
+		ageSeconds:         histogram("signin_age_seconds", "Age of a sign-in's raw record when its verdict was committed.", seconds),
+		alertSeconds:       histogram("alert_age_seconds", "Age of the raw record of an alerting sign-in when its alert was committed.", seconds),
+		lagRecords:         gauges("detect_lag_records", "Sign-ins of a partition that are not judged yet, when it was last read."),
+		lagSeen:            gauges("detect_lag_timestamp_seconds", "When the lag of a partition was last learned."),
+	}
+	registry.MustRegister(m.signIns, m.alerts, m.late, m.clamped, m.unreadable, m.transactions, m.transactionSeconds,
+		m.rebalances, m.fetchErrors, m.restoreSeconds, m.ageSeconds, m.alertSeconds, m.lagRecords, m.lagSeen)
+	return m
+}
+
+// lag notes how far a partition is behind.
+func (m *Metrics) lag(partition int32, p kgo.FetchPartition) {
+	if len(p.Records) == 0 {
+		return
+	}
+	label := strconv.Itoa(int(partition))
+	m.lagRecords.WithLabelValues(label).Set(float64(p.HighWatermark - p.Records[len(p.Records)-1].Offset - 1))
+	m.lagSeen.WithLabelValues(label).SetToCurrentTime()
+}
+
+// tally counts one transaction's sign-ins until it is known whether they count.
+type tally struct {
+	outcomes      [detector.Alerted + 1]int
+	reasons       map[detector.Reason]int
+	late, clamped int
+	unreadable    int
+	arrived       []time.Time // of each sign-in
+	alerted       []time.Time // of each alerting one
+}
+
+func (t *tally) count(s *detector.SignIn, v detector.Verdict, r *kgo.Record) {
+	t.outcomes[v.Outcome]++
+	if v.Late {
+		t.late++
+	}
+	if v.Clamped {
+		t.clamped++
+	}
+	at := s.Arrived
+	if at.IsZero() {
+		at = r.Timestamp
+	}
+	t.arrived = append(t.arrived, at)
+	if v.Alert != nil {
+		if t.reasons == nil {
+			t.reasons = make(map[detector.Reason]int)
+		}
+		t.reasons[v.Alert.Reason]++
+		t.alerted = append(t.alerted, at)
+	}
+}
+
+// add counts what a committed transaction has judged.
+func (m *Metrics) add(t *tally) {
+	for outcome, n := range t.outcomes {
+		if n > 0 {
+			m.signIns.WithLabelValues(detector.Outcome(outcome).String()).Add(float64(n))
+		}
+	}
+	for reason, n := range t.reasons {
+		m.alerts.WithLabelValues(string(reason)).Add(float64(n))
+	}
+	m.late.Add(float64(t.late))
+	m.clamped.Add(float64(t.clamped))
+	m.unreadable.Add(float64(t.unreadable))
+	now := time.Now()
+	for _, at := range t.arrived {
+		m.ageSeconds.Observe(now.Sub(at).Seconds())
+	}
+	for _, at := range t.alerted {
+		m.alertSeconds.Observe(now.Sub(at).Seconds())
+	}
+}

@@ -1,0 +1,230 @@
+package detect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/state"
+)
+
+// stalled is how long a restore waits for the next record before it gives up. It is longer
+// than any transaction timeout that the defaults of a broker allow to be short: the end of a
+// predecessor's undecided transaction has to be awaited.
+const stalled = 2 * time.Minute
+
+// fetched keeps what the group's offsets were committed with, for adjust.
+func (m *member) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
+	for _, g := range response.Groups {
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				delete(m.marks, p.Partition)
+				if p.Metadata != nil {
+					m.marks[p.Partition] = *p.Metadata
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// adjust is called by the group once the committed offsets of newly assigned partitions are
+// known. It refuses those that do not fit the topics, gives those that have none a start, and
+// begins the restores: the end of the baseline partition must be asked for after the offsets.
+func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	input := offsets[m.deps.Topics.Signins]
+	if len(input) == 0 {
+		return offsets, nil
+	}
+	ends, err := m.ends(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking where the topics begin and end: %w", err)
+	}
+	for partition, offset := range input {
+		start, err := m.startAt(partition, offset.EpochOffset().Offset, ends)
+		if err != nil {
+			m.fail(err)
+			return nil, err
+		}
+		input[partition] = kgo.NewOffset().At(start)
+		if start == offset.EpochOffset().Offset {
+			input[partition] = offset
+		}
+		if a := m.roster.startRestore(partition, ends.baselineEnd[partition]); a != nil {
+			m.restores.Go(func() { m.restore(a, ends) })
+		}
+	}
+	return offsets, nil
+}
+
+// ends is where the partitions of the topics begin and end, high watermarks and not last
+// stable offsets: what lies between them may yet be committed.
+type ends struct{ signinsStart, signinsEnd, baselineStart, baselineEnd map[int32]int64 }
+
+func (m *member) ends(ctx context.Context) (ends, error) {
+	starts, err := m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
+	if err != nil {
+		return ends{}, err
+	}
+	lasts, err := m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
+	if err != nil {
+		return ends{}, err
+	}
+	if err := errors.Join(starts.Error(), lasts.Error()); err != nil {
+		return ends{}, err
+	}
+	of := func(listed kadm.ListedOffsets, topic string) map[int32]int64 {
+		at := make(map[int32]int64)
+		for p, o := range listed[topic] {
+			at[p] = o.Offset
+		}
+		return at
+	}
+	return ends{
+		of(starts, m.deps.Topics.Signins), of(lasts, m.deps.Topics.Signins),
+		of(starts, m.deps.Topics.Baseline), of(lasts, m.deps.Topics.Baseline),
+	}, nil
+}
+
+// startAt says at which offset a partition is to be read, given the committed one (negative
+// where there is none), or why it must not be.
+func (m *member) startAt(partition int32, committed int64, at ends) (int64, error) {
+	start, end, known := at.signinsStart[partition], at.signinsEnd[partition], at.baselineEnd[partition]
+	if committed < 0 {
+		if known > 0 && !m.deps.AcceptLoss {
+			return 0, fmt.Errorf("partition %d of %s: the group %s has committed no offset, but %s has profiles: the offsets expired or the group is another; "+
+				"set the group's offsets to where it was, or pass --accept-loss to judge from the earliest sign-in that is left",
+				partition, m.deps.Topics.Signins, m.cfg.Group, m.baseline.name)
+		}
+		return start, nil
+	}
+	if wrong := m.baseline.holds(m.marks[partition], known); wrong != "" {
+		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, "+
+			"or delete the offsets of group %s to begin with nobody known",
+			partition, m.baseline.name, wrong, m.cfg.Group)
+	}
+	switch {
+	case committed < start && !m.deps.AcceptLoss:
+		return 0, fmt.Errorf("partition %d of %s: %d sign-ins were deleted before they were judged (offsets %d to %d); pass --accept-loss to go on without them",
+			partition, m.deps.Topics.Signins, start-committed, committed, start-1)
+	case committed > end && !m.deps.AcceptLoss:
+		return 0, fmt.Errorf("partition %d of %s ends at offset %d, but %d is committed: the topic was made again; pass --accept-loss to read it from its beginning",
+			partition, m.deps.Topics.Signins, end, committed)
+	case committed < start || committed > end:
+		m.log.Warn("accepting the loss of sign-ins", "partition", partition, "committed", committed, "start", start, "end", end)
+		return start, nil
+	}
+	return committed, nil
+}
+
+// restore leases the partition's state, brings it to where the baseline partition ended when
+// the assignment began, and hands it to the member.
+func (m *member) restore(a *assignment, at ends) {
+	if err := m.bring(a, at); err != nil && a.ctx.Err() == nil {
+		m.fail(err)
+	}
+}
+
+func (m *member) bring(a *assignment, at ends) error {
+	lease, err := m.deps.Store.Lease(a.ctx, a.partition)
+	if err != nil {
+		return err
+	}
+	start, end := at.baselineStart[a.partition], at.baselineEnd[a.partition]
+	from, last, err := m.begin(a, lease, start, end)
+	if err == nil {
+		last, err = m.read(a, lease, from, end, last)
+	}
+	if err == nil {
+		err = lease.Restored(m.baseline.checkpoint(end, last))
+	}
+	if err == nil {
+		a.next, a.last = end, last
+		if m.roster.arrive(a, lease) {
+			m.deps.Metrics.restoreSeconds.Observe(time.Since(a.since).Seconds())
+			if end-from > 10_000 {
+				m.log.Info("partition restored", "partition", a.partition, "records", end-from, "took", time.Since(a.since).Round(time.Millisecond))
+			}
+			return nil
+		}
+	}
+	lease.Rollback()
+	return errors.Join(err, lease.Release())
+}
+
+// begin returns from where the baseline partition [start, end) must be read: the checkpoint,
+// where it is of use, or the beginning, with nothing kept.
+func (m *member) begin(a *assignment, lease *state.Partition, start, end int64) (from int64, last time.Time, err error) {
+	cp, ok, err := lease.Checkpoint()
+	if err != nil {
+		return 0, last, err
+	}
+	if ok {
+		why := m.baseline.stale(cp, start, end, time.Now())
+		if why == "" {
+			return cp.Offset, cp.Timestamp, nil
+		}
+		m.log.Warn("the state's checkpoint is of no use; restoring all of the partition", "partition", a.partition, "reason", why)
+	}
+	return start, last, lease.Drop()
+}
+
+// read puts the committed records of the baseline partition at offsets [from, end) into the
+// state, and returns the timestamp of the last one.
+func (m *member) read(a *assignment, lease *state.Partition, from, end int64, last time.Time) (time.Time, error) {
+	if from >= end {
+		return last, nil
+	}
+	opts := append([]kgo.Opt(nil), m.deps.Client...)
+	opts = append(opts,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{m.baseline.name: {a.partition: kgo.NewOffset().At(from)}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// The position must move over commit markers, or it would never reach an end that they are.
+		kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes),
+	)
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return last, fmt.Errorf("making the client that restores partition %d of %s: %w", a.partition, m.baseline.name, err)
+	}
+	defer client.Close()
+
+	for at := from; at < end; {
+		ctx, cancel := context.WithTimeout(a.ctx, stalled)
+		fetches := client.PollFetches(ctx)
+		idle := ctx.Err() != nil
+		cancel()
+		if err := a.ctx.Err(); err != nil {
+			return last, err
+		}
+		if idle {
+			return last, fmt.Errorf("restoring partition %d of %s: nothing came for %s at offset %d of %d", a.partition, m.baseline.name, stalled, at, end)
+		}
+		for _, failed := range fetches.Errors() {
+			m.log.Debug("restoring", "partition", a.partition, "error", failed.Err)
+		}
+		for records := fetches.RecordIter(); !records.Done(); {
+			r := records.Next()
+			if r.Offset >= end {
+				at = end
+				break
+			}
+			at = r.Offset + 1
+			if r.Attrs.IsControl() {
+				continue
+			}
+			last = r.Timestamp
+			if err := lease.Put(r.Key, r.Value); err != nil {
+				return last, err
+			}
+		}
+		lease.Advance(m.baseline.checkpoint(at, last)) // what is broken off goes on from here
+		m.roster.progress(a, progress{from: from, at: at, end: end})
+	}
+	return last, nil
+}

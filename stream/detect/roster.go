@@ -1,0 +1,249 @@
+package detect
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/state"
+)
+
+// assignment is one partition of the sign-ins topic from the moment it is assigned to a
+// member until it is revoked. The same partition assigned again is another assignment.
+type assignment struct {
+	partition int32
+	ctx       context.Context // done when the assignment is over
+	end       context.CancelFunc
+	since     time.Time
+
+	// Guarded by the roster.
+	phase   phase
+	over    bool // revoked; a restore that ends now gives its lease back itself
+	restore progress
+
+	// The member's once phase is running, the restore's before.
+	state *state.Partition
+	// The next offset of the baseline partition and the timestamp of the record before it,
+	// as far as our transactions have written. Set by the restore, then by the promises of
+	// the member's own produces, which it waits for before it reads them.
+	next int64
+	last time.Time
+}
+
+// phase is what is being done with an assigned partition.
+type phase uint8
+
+const (
+	assigned  phase = iota // its offsets are being fetched
+	restoring              // its profiles are being read from the baseline topic
+	restored               // it waits for the member to take it over
+	running                // its sign-ins are judged
+)
+
+// progress is how far a restore has come, in offsets of the baseline partition.
+type progress struct{ from, at, end int64 }
+
+// roster is which partitions a member has. The group's callbacks and the restores write
+// into it, the member acts on it between two transactions.
+type roster struct {
+	mu struct {
+		sync.Mutex
+		joined   bool
+		owned    map[int32]*assignment
+		dropped  []*assignment      // over, but not yet settled by the member
+		arrived  []*assignment      // restored, not yet settled by the member
+		lastSync []int32            // the whole assignment that the group last gave us
+		interim  context.CancelFunc // ends the member's poll
+	}
+}
+
+func newRoster() *roster {
+	r := &roster{}
+	r.mu.owned = make(map[int32]*assignment)
+	return r
+}
+
+// assign notes newly assigned partitions, and that those which the group's last word does
+// not hold any more are gone (their revoke was swallowed).
+func (r *roster) assign(added []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.joined = true
+	for p, a := range r.mu.owned {
+		if !slices.Contains(r.mu.lastSync, p) {
+			r.drop(a)
+		}
+	}
+	for _, p := range added {
+		if a := r.mu.owned[p]; a != nil {
+			r.drop(a)
+		}
+		ctx, end := context.WithCancel(context.Background())
+		r.mu.owned[p] = &assignment{partition: p, ctx: ctx, end: end, since: time.Now()}
+	}
+	r.wake()
+}
+
+// revoke notes that partitions are not ours any more.
+func (r *roster) revoke(partitions []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range partitions {
+		if a := r.mu.owned[p]; a != nil {
+			r.drop(a)
+		}
+	}
+	r.wake()
+}
+
+// drop ends an assignment. The caller holds the lock.
+func (r *roster) drop(a *assignment) {
+	a.over = true
+	a.end()
+	delete(r.mu.owned, a.partition)
+	r.mu.dropped = append(r.mu.dropped, a)
+}
+
+// synced notes the whole assignment as the group gave it.
+func (r *roster) synced(partitions []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.lastSync = partitions
+}
+
+// startRestore returns the assignment of a partition whose restore has yet to begin, or nil.
+func (r *roster) startRestore(partition int32, next int64) *assignment {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.mu.owned[partition]
+	if a == nil || a.phase != assigned {
+		return nil
+	}
+	a.phase = restoring
+	a.restore = progress{end: next}
+	return a
+}
+
+// progress notes how far the restore of a has come.
+func (r *roster) progress(a *assignment, p progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a.restore = p
+}
+
+// arrive hands a restored partition to the member. It reports false when the assignment is
+// over: then the lease is the caller's to give back.
+func (r *roster) arrive(a *assignment, p *state.Partition) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a.over {
+		return false
+	}
+	a.state, a.phase = p, restored
+	r.mu.arrived = append(r.mu.arrived, a)
+	r.wake()
+	return true
+}
+
+// take returns what happened since the last call: the assignments that are over (with a
+// state where the member has to give it back) and those that are to run from now on.
+func (r *roster) take() (dropped, arrived []*assignment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	dropped, r.mu.dropped = r.mu.dropped, nil
+	for _, a := range r.mu.arrived {
+		if !a.over { // else it is among the dropped ones, with its state
+			a.phase = running
+			arrived = append(arrived, a)
+		}
+	}
+	r.mu.arrived = nil
+	return dropped, arrived
+}
+
+// abandon drops everything, as when the session is closed.
+func (r *roster) abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.mu.owned {
+		r.drop(a)
+	}
+	r.mu.joined = false
+	r.mu.lastSync = nil
+}
+
+// pollContext returns a context for one poll: done after wait, or when the roster changes.
+func (r *roster) pollContext(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.interim = cancel
+	if len(r.mu.dropped)+len(r.mu.arrived) > 0 {
+		cancel()
+	}
+	return ctx, cancel
+}
+
+// wake ends the member's poll. The caller holds the lock.
+func (r *roster) wake() {
+	if r.mu.interim != nil {
+		r.mu.interim()
+	}
+}
+
+func (r *roster) count() (run, rest int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.mu.owned {
+		if a.phase == running {
+			run++
+		} else {
+			rest++
+		}
+	}
+	return run, rest
+}
+
+// ready reports whether the member has joined and judges all of its partitions.
+func (r *roster) ready() (bool, string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.mu.joined {
+		return false, "detect: joining the consumer group"
+	}
+	var waiting int
+	var done, all int64
+	for _, a := range r.mu.owned {
+		if a.phase != running {
+			waiting++
+			done += a.restore.at - a.restore.from
+			all += a.restore.end - a.restore.from
+		}
+	}
+	if waiting > 0 {
+		return false, fmt.Sprintf("detect: restoring %d partitions, %d of %d records read", waiting, done, all)
+	}
+	return true, ""
+}
+
+// watchedBalancer tells the roster the whole assignment of each group generation. The
+// session's revoke callback cannot be relied on for that: it is swallowed when one came
+// before it since the last End.
+type watchedBalancer struct {
+	kgo.GroupBalancer
+	topic  string
+	roster *roster
+}
+
+// ParseSyncAssignment notes the assignment in passing.
+func (b watchedBalancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
+	topics, err := b.GroupBalancer.ParseSyncAssignment(assignment)
+	if err == nil {
+		b.roster.synced(slices.Clone(topics[b.topic]))
+	}
+	return topics, err
+}
