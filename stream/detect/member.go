@@ -31,6 +31,7 @@ const (
 	// Fetch limits decide memory (DESIGN): a member's client buffers about this much.
 	fetchPartitionBytes = 1 << 20
 	fetchBytes          = 8 << 20
+	fetchWait           = 200 * time.Millisecond
 )
 
 // member is one consumer of the group with one transactional id. All of its fields but the
@@ -129,6 +130,9 @@ func (m *member) open() error {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // adjust sets an offset wherever none is committed
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.FetchMaxBytes(fetchBytes),
+		// A partition that is resumed is in the next fetch only, so this is how long it may lie
+		// idle behind others that have nothing.
+		kgo.FetchMaxWait(fetchWait),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
 		// With the default a produce that meets CONCURRENT_TRANSACTIONS waits 5 s (DESIGN).
