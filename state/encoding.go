@@ -77,13 +77,11 @@ func (n *networks) appendTo(dst []byte, base int64, span int) []byte {
 		keep := span - int(base-int64(n.newest[i]))
 		size := (highestHour(hours, 0, keep-1) + 8) / 8
 		dst = binary.AppendUvarint(dst, uint64(size))
-		for b := range size {
-			octet := byte(hours[b/8] >> (b % 8 * 8))
-			if left := keep - b*8; left < 8 {
-				octet &= 1<<left - 1
-			}
-			dst = append(dst, octet)
+		end := len(dst) + size
+		for w := 0; len(dst) < end; w++ {
+			dst = binary.LittleEndian.AppendUint64(dst, hours[w]&between(w, 0, keep-1))
 		}
+		dst = dst[:end]
 	}
 	return dst
 }
@@ -214,10 +212,11 @@ func (r *reader) networks(n *networks, base int64, span int) {
 	}
 	for i := range count {
 		hours := n.hours(i)
-		for b, octet := range r.bytes(int(r.upTo(math.MaxInt16, "length of a bitmap"))) {
-			if b/8 < len(hours) {
-				hours[b/8] |= uint64(octet) << (b % 8 * 8)
-			}
+		bitmap := r.bytes(int(r.upTo(math.MaxInt16, "length of a bitmap")))
+		for w := range hours {
+			var word [8]byte
+			n := copy(word[:], bitmap)
+			hours[w], bitmap = binary.LittleEndian.Uint64(word[:]), bitmap[n:]
 		}
 		trimHours(hours, span-int(base-int64(n.newest[i])))
 	}
