@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -62,7 +63,7 @@ func (p *program) replay(ctx context.Context, names []string, deadLetter string)
 	if err != nil {
 		return wrong(err)
 	}
-	files, err := openFiles(names, p.stdin)
+	files, err := openFiles(names, untilDone(ctx, p.stdin))
 	if err != nil {
 		return wrong(err)
 	}
@@ -108,6 +109,27 @@ func openFiles(names []string, stdin io.Reader) ([]*export.File, error) {
 	}
 	return files, errors.Join(problems...)
 }
+
+// untilDone reads from r until ctx is done, then fails with its cause. A read of a terminal
+// or a pipe that waits for more cannot be ended, only left behind.
+func untilDone(ctx context.Context, r io.Reader) io.Reader {
+	reader, writer := io.Pipe()
+	var begin sync.Once
+	return readerFunc(func(p []byte) (int, error) {
+		begin.Do(func() {
+			context.AfterFunc(ctx, func() { writer.CloseWithError(context.Cause(ctx)) })
+			go func() {
+				_, err := io.Copy(writer, r)
+				writer.CloseWithError(err)
+			}()
+		})
+		return reader.Read(p)
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func closeAll(files []*export.File) {
 	for _, f := range files {

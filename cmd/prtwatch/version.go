@@ -20,35 +20,41 @@ func (p *program) versionCommand() *cobra.Command {
 		Example: "  prtwatch version",
 		Args:    cobra.NoArgs,
 		RunE: does(func(context.Context, []string) error {
-			version, commit := buildVersion()
-			_, err := fmt.Fprintf(p.stdout, "prtwatch %s\ncommit %s\n%s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(p.stdout, "prtwatch %s\ncommit %s\n%s %s/%s\n", buildVersion(), buildCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return quietPipe(err)
 		}),
 	}
 }
 
-// buildVersion is what this binary was built from, as far as it is known.
-func buildVersion() (string, string) {
-	v, c := version, commit
+// buildVersion is the version of this binary; devel where nobody gave it one.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+// buildCommit is the commit that it was built from; unknown where that was not noted.
+func buildCommit() string {
+	if commit != "" {
+		return commit
+	}
 	info, ok := debug.ReadBuildInfo()
-	if ok && v == "" {
-		v = info.Main.Version
+	if !ok {
+		return "unknown"
 	}
-	if v == "" || v == "(devel)" {
-		v = "devel"
+	noted := map[string]string{}
+	for _, s := range info.Settings {
+		noted[s.Key] = s.Value
 	}
-	if ok && c == "" {
-		settings := map[string]string{}
-		for _, s := range info.Settings {
-			settings[s.Key] = s.Value
-		}
-		c = settings["vcs.revision"]
-		if c != "" && settings["vcs.modified"] == "true" {
-			c += " (modified)"
-		}
+	switch {
+	case noted["vcs.revision"] == "":
+		return "unknown"
+	case noted["vcs.modified"] == "true":
+		return noted["vcs.revision"] + " (modified)"
 	}
-	if c == "" {
-		c = "unknown"
-	}
-	return v, c
+	return noted["vcs.revision"]
 }
