@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -20,40 +21,34 @@ func (p *program) versionCommand() *cobra.Command {
 		Example: "  prtwatch version",
 		Args:    cobra.NoArgs,
 		RunE: does(func(context.Context, []string) error {
-			_, err := fmt.Fprintf(p.stdout, "prtwatch %s\ncommit %s\n%s %s/%s\n", buildVersion(), buildCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			version, commit := buildVersion()
+			_, err := fmt.Fprintf(p.stdout, "prtwatch %s\ncommit %s\n%s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return quietPipe(err)
 		}),
 	}
 }
 
-// buildVersion is the version of this binary; devel where nobody gave it one.
-func buildVersion() string {
-	if version != "" {
-		return version
+// buildVersion is what this binary was built from, as far as it is known.
+func buildVersion() (ofVersion, ofCommit string) {
+	ofVersion, ofCommit = version, commit
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if ofVersion == "" && info.Main.Version != "(devel)" {
+			ofVersion = info.Main.Version
+		}
+		if ofCommit == "" {
+			ofCommit = vcsCommit(info)
+		}
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "devel"
+	return cmp.Or(ofVersion, "devel"), cmp.Or(ofCommit, "unknown")
 }
 
-// buildCommit is the commit that it was built from; unknown where that was not noted.
-func buildCommit() string {
-	if commit != "" {
-		return commit
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
+// vcsCommit is the commit that the Go toolchain noted, if it did.
+func vcsCommit(info *debug.BuildInfo) string {
 	noted := map[string]string{}
 	for _, s := range info.Settings {
 		noted[s.Key] = s.Value
 	}
-	switch {
-	case noted["vcs.revision"] == "":
-		return "unknown"
-	case noted["vcs.modified"] == "true":
+	if noted["vcs.revision"] != "" && noted["vcs.modified"] == "true" {
 		return noted["vcs.revision"] + " (modified)"
 	}
 	return noted["vcs.revision"]
