@@ -20,9 +20,14 @@ type inputTopic struct {
 	client *kgo.Client
 	mu     struct {
 		sync.Mutex
-		err error // the first of a produce
+		err  error // the first of a produce
+		said bool  // it was returned
 	}
 }
+
+// deliverWithin is how long a message may wait for the broker. It is a context's: the
+// client's own bound goes by the record's timestamp, which here may be weeks old.
+const deliverWithin = time.Minute
 
 // flushWithin is how long the last messages may take to be acknowledged.
 const flushWithin = 8 * time.Second
@@ -31,8 +36,7 @@ const flushWithin = 8 * time.Second
 func (p *program) openTopic(ctx context.Context, s *settings.Settings, oldest time.Time) (*inputTopic, error) {
 	client, err := connect(ctx, s, s.InputCluster(), inputSection(s), newLogger(s.Log, p.stderr),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
-		kgo.MaxBufferedBytes(32<<20),
-		kgo.RecordDeliveryTimeout(time.Minute))
+		kgo.MaxBufferedBytes(32<<20))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +79,9 @@ func retention(ctx context.Context, admin *kadm.Client, topic string) (time.Dura
 
 func (t *inputTopic) send(message []byte, newest time.Time) error {
 	// Not the generation's context: a signal ends the making, and what is made is sent.
-	t.client.Produce(context.Background(), &kgo.Record{Topic: t.topic, Value: message, Timestamp: newest}, func(_ *kgo.Record, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), deliverWithin)
+	t.client.Produce(ctx, &kgo.Record{Topic: t.topic, Value: message, Timestamp: newest}, func(_ *kgo.Record, err error) {
+		cancel()
 		if err != nil {
 			t.mu.Lock()
 			defer t.mu.Unlock()
@@ -87,9 +93,14 @@ func (t *inputTopic) send(message []byte, newest time.Time) error {
 	return t.failed()
 }
 
+// failed returns the first error of a produce, once: send and close must not both say it.
 func (t *inputTopic) failed() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.mu.said {
+		return nil
+	}
+	t.mu.said = t.mu.err != nil
 	return t.mu.err
 }
 

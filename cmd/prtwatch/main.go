@@ -43,6 +43,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer, environ []str
 // subcommands are all there are.
 func (p *program) subcommands() []*cobra.Command {
 	return []*cobra.Command{
+		p.runCommand(),
 		p.replayCommand(),
 		p.genCommand(),
 		p.topicsCommand(),

@@ -24,7 +24,7 @@ With --create those that are missing are made first, but for the input topics, w
 made by whoever exports; --input makes those too, to try things out. What is there is never
 changed.
 
-The exit code is 0 when prtwatch run would start, and 1 when it would not.`,
+The exit code is 0 when prtwatch run would start, and 2 when a topic is in its way.`,
 		Example: `  prtwatch topics --config prtwatch.yaml
   prtwatch topics --create --set topics.partitions=8 --set topics.replication=3`,
 		Args: cobra.NoArgs,
@@ -73,7 +73,10 @@ func (p *program) topics(ctx context.Context, s *settings.Settings, create, inpu
 	if err := p.showTopics(s, differences); err != nil {
 		return quietPipe(err)
 	}
-	return kafka.Fatal(differences)
+	if err := kafka.Fatal(differences); err != nil {
+		return wrong(err)
+	}
+	return nil
 }
 
 func createTopics(ctx context.Context, s *settings.Settings, admin, inputAdmin *kadm.Client, input bool) (created []string, err error) {

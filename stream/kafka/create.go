@@ -16,12 +16,18 @@ func Create(ctx context.Context, admin *kadm.Client, topics Topics) (created []s
 	return create(ctx, admin, topics.Specs())
 }
 
-// CreateInput makes the input topics that are missing, with the broker's own settings: to
-// try prtwatch without an export. Event Hubs refuses; there an export makes them.
+// inputRetention is 60 days: made history goes by the sign-ins' own time, and the brokers'
+// week would have its beginning deleted before it is read.
+const inputRetention = "5184000000"
+
+// CreateInput makes the input topics that are missing, with the broker's own settings but
+// for how long they are kept: to try prtwatch without an export. Event Hubs refuses; there an export makes them.
 func CreateInput(ctx context.Context, admin *kadm.Client, names []string, partitions int32, replication int16) (created []string, err error) {
 	var specs []Spec
 	for _, name := range names {
-		specs = append(specs, Spec{Topic: name, Partitions: partitions, Replication: replication})
+		specs = append(specs, Spec{Topic: name, Partitions: partitions, Replication: replication, Settings: []Setting{
+			{Name: "retention.ms", Value: inputRetention},
+		}})
 	}
 	return create(ctx, admin, specs)
 }
