@@ -45,6 +45,7 @@ func (p *program) subcommands() []*cobra.Command {
 	return []*cobra.Command{
 		p.runCommand(),
 		p.replayCommand(),
+		p.demoCommand(),
 		p.genCommand(),
 		p.topicsCommand(),
 		p.configCommand(),
