@@ -43,6 +43,8 @@ func does(work func(ctx context.Context, args []string) error) func(*cobra.Comma
 		switch {
 		case err == nil || errors.As(err, &marked):
 			return err
+		case errors.Is(err, context.Canceled) && errors.Is(context.Cause(cmd.Context()), errSignal):
+			err = fmt.Errorf("%s: %w", cmd.Name(), errSignal)
 		case errors.Is(err, state.ErrInUse), errors.Is(err, state.ErrFormat):
 			return wrong(err)
 		}
