@@ -42,7 +42,8 @@ func invalid(alert []byte) error {
 func validate(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, alert []byte) {
+}, alert []byte,
+) {
 	t.Helper()
 	if err := invalid(alert); err != nil {
 		t.Fatalf("%s\n%v", alert, err)
@@ -131,8 +132,12 @@ func TestAnASNThatIsNoNumberIsLeftOut(t *testing.T) {
 func TestTheHeadersAreACloudEvent(t *testing.T) {
 	a := judge(t, newDetector(t), full(), nil, newHistory()).Alert
 	want := []Header{
-		{"ce_id", a.ID}, {"ce_source", "/prtwatch/4d3bac44-0230-4732-9e70-cc00736f0a97"}, {"ce_type", "prtwatch.alert.v1"},
-		{"ce_specversion", "1.0"}, {"ce_time", "2026-11-23T09:14:03.1234567Z"}, {"content-type", "application/json"},
+		{"ce_id", a.ID},
+		{"ce_source", "/prtwatch/4d3bac44-0230-4732-9e70-cc00736f0a97"},
+		{"ce_type", "prtwatch.alert.v1"},
+		{"ce_specversion", "1.0"},
+		{"ce_time", "2026-11-23T09:14:03.1234567Z"},
+		{"content-type", "application/json"},
 	}
 	if got := a.Headers(); !slices.Equal(got, want) {
 		t.Errorf("%v", got)

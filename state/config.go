@@ -48,10 +48,14 @@ func (c Config) Validate() error {
 		ok               bool
 	}{
 		{"dir", fmt.Sprintf("%q", c.Dir), fmt.Sprintf("must name a folder; the default is %s", def.Dir), strings.TrimSpace(c.Dir) != ""},
-		{"cache", c.Cache.String(), fmt.Sprintf("must be at least %s; the default is %s", ByteSize(minCache), def.Cache),
-			c.Cache >= minCache && c.Cache <= math.MaxInt64},
-		{"lateness", c.Lateness.String(), fmt.Sprintf("must be whole hours from 0h to %dh; the default is %dh", int(maxLateness.Hours()), int(def.Lateness.Hours())),
-			c.Lateness >= 0 && c.Lateness <= maxLateness && c.Lateness%time.Hour == 0},
+		{
+			"cache", c.Cache.String(), fmt.Sprintf("must be at least %s; the default is %s", ByteSize(minCache), def.Cache),
+			c.Cache >= minCache && c.Cache <= math.MaxInt64,
+		},
+		{
+			"lateness", c.Lateness.String(), fmt.Sprintf("must be whole hours from 0h to %dh; the default is %dh", int(maxLateness.Hours()), int(def.Lateness.Hours())),
+			c.Lateness >= 0 && c.Lateness <= maxLateness && c.Lateness%time.Hour == 0,
+		},
 		{"max_ips", fmt.Sprint(c.MaxIPs), fmt.Sprintf("must be from 1 to %d; the default is %d", maxMaxIPs, def.MaxIPs), c.MaxIPs >= 1 && c.MaxIPs <= maxMaxIPs},
 		{"max_asns", fmt.Sprint(c.MaxASNs), fmt.Sprintf("must be from 1 to %d; the default is %d", maxMaxASNs, def.MaxASNs), c.MaxASNs >= 1 && c.MaxASNs <= maxMaxASNs},
 	}

@@ -25,8 +25,10 @@ type modelAlert struct {
 }
 
 func newModel(l *limits) *model {
-	return &model{window: int32(l.window), lateness: int32(l.lateness), maxIPs: int32(l.maxIPs), maxASNs: int32(l.maxASNs),
-		ips: map[string]map[int32]bool{}, asns: map[string]map[int32]bool{}}
+	return &model{
+		window: int32(l.window), lateness: int32(l.lateness), maxIPs: int32(l.maxIPs), maxASNs: int32(l.maxASNs),
+		ips: map[string]map[int32]bool{}, asns: map[string]map[int32]bool{},
+	}
 }
 
 func (m *model) clone() *model {
@@ -187,8 +189,10 @@ var (
 		rapid.Map(rapid.IntRange(0, 2), func(i int) string { return fmt.Sprintf("%0*d", 64+i, i) }),
 		rapid.Just("\xffnot ours"))
 	genLimits = rapid.Custom(func(t *rapid.T) *limits {
-		return &limits{window: rapid.IntRange(1, 70).Draw(t, "window"), lateness: rapid.IntRange(0, 70).Draw(t, "lateness"),
-			maxIPs: rapid.IntRange(1, 6).Draw(t, "max_ips"), maxASNs: rapid.IntRange(1, 4).Draw(t, "max_asns")}
+		return &limits{
+			window: rapid.IntRange(1, 70).Draw(t, "window"), lateness: rapid.IntRange(0, 70).Draw(t, "lateness"),
+			maxIPs: rapid.IntRange(1, 6).Draw(t, "max_ips"), maxASNs: rapid.IntRange(1, 4).Draw(t, "max_asns"),
+		}
 	})
 )
 

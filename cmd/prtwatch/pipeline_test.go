@@ -51,8 +51,10 @@ func newInstallation(t *testing.T, b *broker.Broker) *installation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &installation{t: t, b: b, input: b.Name("input"), alerts: b.Name("alerts"), signs: b.Name("signins"), query: query,
-		random: rand.New(rand.NewPCG(seed, 8)), seed: seed}
+	in := &installation{
+		t: t, b: b, input: b.Name("input"), alerts: b.Name("alerts"), signs: b.Name("signins"), query: query,
+		random: rand.New(rand.NewPCG(seed, 8)), seed: seed,
+	}
 	for _, kv := range []string{
 		"kafka.brokers=" + strings.Join(b.Addrs(), ","), "input.topics=" + in.input, "topics.partitions=6", "topics.replication=1",
 		"topics.signins=" + in.signs, "topics.baseline=" + b.Name("baseline"), "topics.alerts=" + in.alerts,

@@ -43,9 +43,11 @@ type record map[string]any
 
 // at is a candidate of user ada at a time.
 func at(when time.Time, id, ip, asn string) record {
-	return record{"id": id, "time": when.Format("2006-01-02T15:04:05.0000000Z"), "userPrincipalName": "ada@example.com",
+	return record{
+		"id": id, "time": when.Format("2006-01-02T15:04:05.0000000Z"), "userPrincipalName": "ada@example.com",
 		"ipAddress": ip, "autonomousSystemNumber": json.Number(asn), "resultType": "0",
-		"resourceDisplayName": "Microsoft Graph", "authenticationDetails": []any{}}
+		"resourceDisplayName": "Microsoft Graph", "authenticationDetails": []any{},
+	}
 }
 
 // with returns the record with another field; nil takes the field away.
@@ -81,8 +83,10 @@ func (r record) diagnostic() []byte {
 // table is the record as Log Analytics export writes it.
 func (r record) table() []byte {
 	row := map[string]any{"Type": "AADNonInteractiveUserSignInLogs", "TenantId": "workspace"}
-	for field, column := range map[string]string{"id": "Id", "time": "TimeGenerated", "createdDateTime": "CreatedDateTime", "userPrincipalName": "UserPrincipalName",
-		"ipAddress": "IPAddress", "autonomousSystemNumber": "AutonomousSystemNumber", "resultType": "ResultType", "resourceDisplayName": "ResourceDisplayName"} {
+	for field, column := range map[string]string{
+		"id": "Id", "time": "TimeGenerated", "createdDateTime": "CreatedDateTime", "userPrincipalName": "UserPrincipalName",
+		"ipAddress": "IPAddress", "autonomousSystemNumber": "AutonomousSystemNumber", "resultType": "ResultType", "resourceDisplayName": "ResourceDisplayName",
+	} {
 		if v, ok := r[field]; ok {
 			if n, isNumber := v.(json.Number); isNumber {
 				v = n.String()
@@ -227,22 +231,59 @@ func TestCandidatesByEachClause(t *testing.T) {
 		value any
 		row   bool
 	}{
-		{"resultType", "0", true}, {"resultType", 0, true}, {"resultType", "50158", false}, {"resultType", 50158, false}, {"resultType", "", false}, {"resultType", nil, false},
-		{"ipAddress", "203.0.113.7", true}, {"ipAddress", "203.0.113.7:443", false}, {"ipAddress", "::ffff:203.0.113.7", false}, {"ipAddress", "2001:db8::1", false},
-		{"ipAddress", "", false}, {"ipAddress", nil, false}, {"ipAddress", "203.0.113", false}, {"ipAddress", "203.0.113.256", false}, {"ipAddress", "203.0.113.07", false}, {"ipAddress", "anything", false},
-		{"ipAddress", "192.0.2.1", false}, {"ipAddress", "192.0.2.255", false}, {"ipAddress", "192.0.3.0", true}, {"ipAddress", "198.51.100.9", false}, {"ipAddress", "198.51.100.10", true},
+		{"resultType", "0", true},
+		{"resultType", 0, true},
+		{"resultType", "50158", false},
+		{"resultType", 50158, false},
+		{"resultType", "", false},
+		{"resultType", nil, false},
+		{"ipAddress", "203.0.113.7", true},
+		{"ipAddress", "203.0.113.7:443", false},
+		{"ipAddress", "::ffff:203.0.113.7", false},
+		{"ipAddress", "2001:db8::1", false},
+		{"ipAddress", "", false},
+		{"ipAddress", nil, false},
+		{"ipAddress", "203.0.113", false},
+		{"ipAddress", "203.0.113.256", false},
+		{"ipAddress", "203.0.113.07", false},
+		{"ipAddress", "anything", false},
+		{"ipAddress", "192.0.2.1", false},
+		{"ipAddress", "192.0.2.255", false},
+		{"ipAddress", "192.0.3.0", true},
+		{"ipAddress", "198.51.100.9", false},
+		{"ipAddress", "198.51.100.10", true},
 		{"ipAddress", "100.64.0.1", false},
-		{"resourceDisplayName", "Microsoft Graph", true}, {"resourceDisplayName", "microsoft graph powershell", true}, {"resourceDisplayName", "(Microsoft Graph)", true},
-		{"resourceDisplayName", "Microsoft Graphics", false}, {"resourceDisplayName", "MicrosoftGraph", false}, {"resourceDisplayName", "Microsoft  Graph", false},
-		{"resourceDisplayName", "A Microsoft Graphics of Microsoft Graph", true}, {"resourceDisplayName", "Microsoft Grapho_Microsoft Graph", true},
-		{"resourceDisplayName", "Microsoft Intune", true}, {"resourceDisplayName", "Microsoft Intune API", true}, {"resourceDisplayName", "Microsoft Intune Checkin", true},
-		{"resourceDisplayName", "Device Management", true}, {"resourceDisplayName", "Windows 365", true}, {"resourceDisplayName", "Windows 3650", false}, {"resourceDisplayName", "MyMicrosoft Graph", false}, {"resourceDisplayName", "my-Microsoft Graph", true},
-		{"resourceDisplayName", "Office 365", false}, {"resourceDisplayName", "", false}, {"resourceDisplayName", nil, false},
-		{"authenticationDetails", []any{}, true}, {"authenticationDetails", nil, true}, {"authenticationDetails", []any{map[string]any{"a": "Multifactor authentication"}}, false},
-		{"authenticationDetails", []any{map[string]any{"a": "x-multifactor_y"}}, false}, {"authenticationDetails", []any{map[string]any{"a": "MULTIFACTOR"}}, false},
-		{"authenticationDetails", []any{map[string]any{"a": "MultifactorAuthentication"}}, true}, {"authenticationDetails", []any{map[string]any{"a": "Multi-factor authentication"}}, true},
+		{"resourceDisplayName", "Microsoft Graph", true},
+		{"resourceDisplayName", "microsoft graph powershell", true},
+		{"resourceDisplayName", "(Microsoft Graph)", true},
+		{"resourceDisplayName", "Microsoft Graphics", false},
+		{"resourceDisplayName", "MicrosoftGraph", false},
+		{"resourceDisplayName", "Microsoft  Graph", false},
+		{"resourceDisplayName", "A Microsoft Graphics of Microsoft Graph", true},
+		{"resourceDisplayName", "Microsoft Grapho_Microsoft Graph", true},
+		{"resourceDisplayName", "Microsoft Intune", true},
+		{"resourceDisplayName", "Microsoft Intune API", true},
+		{"resourceDisplayName", "Microsoft Intune Checkin", true},
+		{"resourceDisplayName", "Device Management", true},
+		{"resourceDisplayName", "Windows 365", true},
+		{"resourceDisplayName", "Windows 3650", false},
+		{"resourceDisplayName", "MyMicrosoft Graph", false},
+		{"resourceDisplayName", "my-Microsoft Graph", true},
+		{"resourceDisplayName", "Office 365", false},
+		{"resourceDisplayName", "", false},
+		{"resourceDisplayName", nil, false},
+		{"authenticationDetails", []any{}, true},
+		{"authenticationDetails", nil, true},
+		{"authenticationDetails", []any{map[string]any{"a": "Multifactor authentication"}}, false},
+		{"authenticationDetails", []any{map[string]any{"a": "x-multifactor_y"}}, false},
+		{"authenticationDetails", []any{map[string]any{"a": "MULTIFACTOR"}}, false},
+		{"authenticationDetails", []any{map[string]any{"a": "MultifactorAuthentication"}}, true},
+		{"authenticationDetails", []any{map[string]any{"a": "Multi-factor authentication"}}, true},
 		{"appliedConditionalAccessPolicies", []any{map[string]any{"displayName": multifactorPolicy}}, true},
-		{"time", "11/23/2026 10:48:53 AM", true}, {"time", "2026-11-23T10:48:53.1234567+00:00", true}, {"time", "2026-11-23T10:48:53Z", true}, {"time", "11/23/2026 12:00:01 AM", true},
+		{"time", "11/23/2026 10:48:53 AM", true},
+		{"time", "2026-11-23T10:48:53.1234567+00:00", true},
+		{"time", "2026-11-23T10:48:53Z", true},
+		{"time", "11/23/2026 12:00:01 AM", true},
 	}
 	allow := oracle.Options{Allowlist: []string{"192.0.2.0/24", "198.51.100.9", "2001:db8::/32", "::ffff:100.64.0.0/112"}}
 	for _, c := range cases {
@@ -263,13 +304,16 @@ func TestNoBaselineMeansThatNothingIsKnownAtThatHour(t *testing.T) {
 	}{
 		"the whole first hour, and then a known network": {
 			[]record{at(T.Add(-2*time.Hour), "first", other, otherASN), at(T.Add(-2*time.Hour-instant), "second", home, homeASN), at(T, "later", other, otherASN)},
-			[]string{"second" + noBaseline, "first" + noBaseline}},
+			[]string{"second" + noBaseline, "first" + noBaseline},
+		},
 		"a baseline that is all too old": {
 			[]record{at(T.Add(-fortnight-time.Hour), "old", home, homeASN).with("resultType", "1"), at(T, "new", home, homeASN)},
-			[]string{"new" + noBaseline}},
+			[]string{"new" + noBaseline},
+		},
 		"a baseline of one sign-in without address": {
 			[]record{at(T.Add(-3*time.Hour), "old", "", homeASN), at(T, "new", other, otherASN)},
-			[]string{"new"}},
+			[]string{"new"},
+		},
 	} {
 		if got := rowsOf(t, oracle.Options{}, c.records...); !slices.Equal(got, c.want) {
 			t.Errorf("%s: rows %q, not %q", name, got, c.want)

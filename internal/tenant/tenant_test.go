@@ -21,7 +21,8 @@ import (
 func newTenant(t interface {
 	Helper()
 	Fatal(...any)
-}, o tenant.Options) *tenant.Tenant {
+}, o tenant.Options,
+) *tenant.Tenant {
 	t.Helper()
 	made, err := tenant.New(o)
 	if err != nil {

@@ -76,9 +76,11 @@ type slot struct {
 
 func (u *user) next() int64 { return u.plan[0].at }
 
-var firstNames = strings.Fields("Ada Amir Anna Ben Carla Chen Clara David Dora Elif Emil Eva Farid Finn Greta Hana Hugo Ida Ivan Jana Jonas Kofi Lara Leon Lina Luis Maja Marek Mina Nadia Nils Olga Omar Paula Priya Rosa Sven Tara Tim Yuki")
-var lastNames = strings.Fields("Adler Bauer Becker Costa Diaz Dubois Eriksen Fischer Garcia Haas Hoffmann Ito Jansen Keller Khan Kowalski Lang Larsen Lopez Maier Meyer Moreau Novak Okafor Olsen Patel Petrov Rossi Sato Schmidt Silva Smit Tanaka Vogel Wagner Weber Winter Wolf Yilmaz Zimmer")
-var domains = []string{"corp.example.com", "corp.example.com", "corp.example.com", "sales.example.com", "lab.example.com"}
+var (
+	firstNames = strings.Fields("Ada Amir Anna Ben Carla Chen Clara David Dora Elif Emil Eva Farid Finn Greta Hana Hugo Ida Ivan Jana Jonas Kofi Lara Leon Lina Luis Maja Marek Mina Nadia Nils Olga Omar Paula Priya Rosa Sven Tara Tim Yuki")
+	lastNames  = strings.Fields("Adler Bauer Becker Costa Diaz Dubois Eriksen Fischer Garcia Haas Hoffmann Ito Jansen Keller Khan Kowalski Lang Larsen Lopez Maier Meyer Moreau Novak Okafor Olsen Patel Petrov Rossi Sato Schmidt Silva Smit Tanaka Vogel Wagner Weber Winter Wolf Yilmaz Zimmer")
+	domains    = []string{"corp.example.com", "corp.example.com", "corp.example.com", "sales.example.com", "lab.example.com"}
+)
 
 func newUser(t *Tenant, index int) *user {
 	seed := mix(t.o.Seed, uint64(index))

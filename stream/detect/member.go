@@ -126,7 +126,6 @@ func (m *member) open() error {
 		kgo.SessionTimeout(m.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(heartbeat),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.RequireStableFetchOffsets(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // adjust sets an offset wherever none is committed
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.FetchMaxBytes(fetchBytes),
@@ -265,6 +264,7 @@ func (m *member) gather(ctx context.Context) error {
 	wait, cancel := m.roster.pollContext(ctx, m.cfg.Transaction)
 	<-wait.Done()
 	cancel()
+	//lint:ignore SA1012 to the client a nil context means: what is buffered, without waiting
 	return m.poll(nil, 0, maxRecords-m.work.records)
 }
 

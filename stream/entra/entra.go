@@ -60,8 +60,10 @@ const (
 
 // Reasons lists every reason, so that a metric can start each at zero.
 func Reasons() []string {
-	return []string{ReasonEmpty, ReasonMalformed, ReasonTooDeep, ReasonNotRecord, ReasonWrongType,
-		ReasonNoID, ReasonNoTime, ReasonBadTime, ReasonTooLong}
+	return []string{
+		ReasonEmpty, ReasonMalformed, ReasonTooDeep, ReasonNotRecord, ReasonWrongType,
+		ReasonNoID, ReasonNoTime, ReasonBadTime, ReasonTooLong,
+	}
 }
 
 // Decode calls signIn for each non-interactive sign-in of the message and unreadable for

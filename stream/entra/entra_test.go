@@ -252,7 +252,10 @@ func deviceOf(s detector.SignIn) any {
 // bad are records that are unreadable wherever they stand in an array. Their brackets
 // balance.
 var bad = []struct{ record, reason string }{
-	{`null`, ReasonNotRecord}, {`5`, ReasonNotRecord}, {`"}"`, ReasonNotRecord}, {`[` + plainRecord + `]`, ReasonNotRecord},
+	{`null`, ReasonNotRecord},
+	{`5`, ReasonNotRecord},
+	{`"}"`, ReasonNotRecord},
+	{`[` + plainRecord + `]`, ReasonNotRecord},
 	{`{}`, ReasonNoID},
 	{strings.Replace(plainRecord, `"id":"s1"`, `"id":null`, 1), ReasonNoID},
 	{strings.Replace(plainRow, `"Id":"s1"`, `"Id":""`, 1), ReasonNoID},
@@ -281,13 +284,17 @@ var bad = []struct{ record, reason string }{
 }
 
 func TestABadRecordTakesNoNeighbourWithIt(t *testing.T) {
-	good := []string{plainRecord, plainRow, properties(`"ipAddress":"192.0.2.9","userAgent":"\"}],[{"`),
-		row(`"IPAddress":"192.0.2.8","AutonomousSystemNumber":"64501","DeviceDetail":"{\"isManaged\":true}"`)}
+	good := []string{
+		plainRecord, plainRow, properties(`"ipAddress":"192.0.2.9","userAgent":"\"}],[{"`),
+		row(`"IPAddress":"192.0.2.8","AutonomousSystemNumber":"64501","DeviceDetail":"{\"isManaged\":true}"`),
+	}
 	for _, r := range samples(t, nonInteractive) {
 		good = append(good, string(r), string(tableOf(t, r)))
 	}
-	other := append([]string{`{"category":"AuditLogs","properties":"any"}`, `{"Type":"SigninLogs","Id":7}`,
-		`{"isInteractive":true,"Id":"a"}`}, string(samples(t, interactive)[0]))
+	other := append([]string{
+		`{"category":"AuditLogs","properties":"any"}`, `{"Type":"SigninLogs","Id":7}`,
+		`{"isInteractive":true,"Id":"a"}`,
+	}, string(samples(t, interactive)[0]))
 	d := NewDecoder()
 	rapid.Check(t, func(t *rapid.T) {
 		var records []string
@@ -330,21 +337,39 @@ func TestUnreadableMessages(t *testing.T) {
 		record  int
 		reason  string
 	}{
-		{"", 0, -1, ReasonEmpty}, {" \n", 0, -1, ReasonEmpty}, {"null", 0, -1, ReasonEmpty}, {"\xef\xbb\xbf", 0, -1, ReasonEmpty},
-		{"nul", 0, -1, ReasonMalformed}, {`"text"`, 0, -1, ReasonNotRecord}, {"5", 0, -1, ReasonNotRecord}, {"\x00", 0, -1, ReasonNotRecord},
-		{`{"records":null}`, 0, -1, ReasonNotRecord}, {`{"records":{}}`, 0, -1, ReasonNotRecord}, {`{"a":1,"records":"[]"}`, 0, -1, ReasonNotRecord},
-		{`{"records"`, 0, -1, ReasonMalformed}, {`{"records":`, 0, -1, ReasonNotRecord}, {`{"records":[`, 0, -1, ReasonMalformed},
-		{`{`, 0, -1, ReasonMalformed}, {`[`, 0, -1, ReasonMalformed}, {`}`, 0, -1, ReasonNotRecord},
-		{plainRecord[:len(plainRecord)-1], 0, -1, ReasonMalformed}, {plainRecord + plainRecord, 0, -1, ReasonMalformed},
+		{"", 0, -1, ReasonEmpty},
+		{" \n", 0, -1, ReasonEmpty},
+		{"null", 0, -1, ReasonEmpty},
+		{"\xef\xbb\xbf", 0, -1, ReasonEmpty},
+		{"nul", 0, -1, ReasonMalformed},
+		{`"text"`, 0, -1, ReasonNotRecord},
+		{"5", 0, -1, ReasonNotRecord},
+		{"\x00", 0, -1, ReasonNotRecord},
+		{`{"records":null}`, 0, -1, ReasonNotRecord},
+		{`{"records":{}}`, 0, -1, ReasonNotRecord},
+		{`{"a":1,"records":"[]"}`, 0, -1, ReasonNotRecord},
+		{`{"records"`, 0, -1, ReasonMalformed},
+		{`{"records":`, 0, -1, ReasonNotRecord},
+		{`{"records":[`, 0, -1, ReasonMalformed},
+		{`{`, 0, -1, ReasonMalformed},
+		{`[`, 0, -1, ReasonMalformed},
+		{`}`, 0, -1, ReasonNotRecord},
+		{plainRecord[:len(plainRecord)-1], 0, -1, ReasonMalformed},
+		{plainRecord + plainRecord, 0, -1, ReasonMalformed},
 		{`{}`, 0, 0, ReasonNoID},
-		{`[` + plainRecord + `,`, 1, -1, ReasonMalformed}, {`[` + plainRecord + `,]`, 1, 1, ReasonMalformed}, {`[,` + plainRecord + `]`, 1, 0, ReasonMalformed},
+		{`[` + plainRecord + `,`, 1, -1, ReasonMalformed},
+		{`[` + plainRecord + `,]`, 1, 1, ReasonMalformed},
+		{`[,` + plainRecord + `]`, 1, 0, ReasonMalformed},
 		{`[` + plainRecord + plainRecord + `]`, 1, -1, ReasonMalformed},
-		{`[` + plainRecord + `] x`, 1, -1, ReasonMalformed}, {"[" + plainRecord + "]\x00", 1, -1, ReasonMalformed},
-		{`{"records":[` + plainRecord + `]`, 1, -1, ReasonMalformed}, {`{"records":[` + plainRecord + `],}`, 1, -1, ReasonMalformed},
+		{`[` + plainRecord + `] x`, 1, -1, ReasonMalformed},
+		{"[" + plainRecord + "]\x00", 1, -1, ReasonMalformed},
+		{`{"records":[` + plainRecord + `]`, 1, -1, ReasonMalformed},
+		{`{"records":[` + plainRecord + `],}`, 1, -1, ReasonMalformed},
 		{`{"records":[` + plainRecord + `]}}`, 1, -1, ReasonMalformed},
 		{`{"records":[` + plainRecord + `,` + plainRecord[:80], 1, 1, ReasonMalformed},
 		{`{"records":[` + plainRecord + `,{"a":"` + strings.Repeat("x", 1<<20), 1, 1, ReasonMalformed},
-		{strings.Repeat("[", 10_000), 0, 0, ReasonMalformed}, {strings.Repeat(`{"a":`, 100_000), 0, -1, ReasonTooDeep},
+		{strings.Repeat("[", 10_000), 0, 0, ReasonMalformed},
+		{strings.Repeat(`{"a":`, 100_000), 0, -1, ReasonTooDeep},
 		{strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000), 0, 0, ReasonTooDeep},
 	} {
 		got := decode(NewDecoder(), []byte(c.message))

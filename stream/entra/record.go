@@ -82,8 +82,10 @@ func emptied(m json.RawMessage) json.RawMessage {
 }
 
 func (f *fields) reset() {
-	*f = fields{ASN: emptied(f.ASN), Device: emptied(f.Device), Interactive: emptied(f.Interactive),
-		MFADetails: emptied(f.MFADetails), Location: emptied(f.Location), TableLocation: emptied(f.TableLocation)}
+	*f = fields{
+		ASN: emptied(f.ASN), Device: emptied(f.Device), Interactive: emptied(f.Interactive),
+		MFADetails: emptied(f.MFADetails), Location: emptied(f.Location), TableLocation: emptied(f.TableLocation),
+	}
 }
 
 // reset clears everything but the room of the raw values: the decoder leaves a field alone
@@ -146,8 +148,10 @@ func (d *Decoder) undecodable(err error) (outcome, Unreadable) {
 		// may have whatever type it likes.
 		return otherCategory, Unreadable{}
 	}
-	return signIn, Unreadable{Reason: ReasonWrongType,
-		Detail: fmt.Sprintf("%s cannot be %s", fieldName(wrongType), article(wrongType.Value))}
+	return signIn, Unreadable{
+		Reason: ReasonWrongType,
+		Detail: fmt.Sprintf("%s cannot be %s", fieldName(wrongType), article(wrongType.Value)),
+	}
 }
 
 func fieldName(e *gojson.UnmarshalTypeError) string {

@@ -150,8 +150,10 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(samples(f, nonInteractive)[0])
 	f.Add(tableOf(f, samples(f, nonInteractive)[0]))
-	for _, s := range []string{plainRecord, `{"records":[` + plainRecord + `,` + plainRow + `]}`, `{"a":1,"records":[{"records":[{}]},` + plainRow + `]}`,
-		"\xef\xbb\xbfnull", row(`"DeviceDetail":"{\"isManaged\":true}","LocationDetails":"{}"`)} {
+	for _, s := range []string{
+		plainRecord, `{"records":[` + plainRecord + `,` + plainRow + `]}`, `{"a":1,"records":[{"records":[{}]},` + plainRow + `]}`,
+		"\xef\xbb\xbfnull", row(`"DeviceDetail":"{\"isManaged\":true}","LocationDetails":"{}"`),
+	} {
 		f.Add([]byte(s))
 	}
 	d := NewDecoder()

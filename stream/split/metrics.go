@@ -37,11 +37,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		skipped:      counter("skipped_total", "Records of other categories, which share the input."),
 		ticks:        counter("ticks_total", "Ticks written, each to every partition of the sign-ins topic."),
 		commitErrors: counter("commit_errors_total", "Commits of input offsets that did not succeed."),
-		unreadable: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "prtwatch", Subsystem: "split",
-			Name: "unreadable_total", Help: "Records that could not be read and went to the dead-letter topic, by reason."}, []string{"reason"}),
-		age: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "prtwatch", Subsystem: "split",
+		unreadable: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "prtwatch", Subsystem: "split",
+			Name: "unreadable_total", Help: "Records that could not be read and went to the dead-letter topic, by reason.",
+		}, []string{"reason"}),
+		age: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "prtwatch", Subsystem: "split",
 			Name: "message_age_seconds", Help: "Age of an input message, by its Kafka timestamp, when it was split.",
-			Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600}}),
+			Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600},
+		}),
 
 		active: desc("active", "1 while this instance reads the input, 0 while it stands by."),
 		lag:    desc("lag_messages", "Input messages not yet split and acknowledged, when the brokers were last asked.", "topic", "partition"),

@@ -85,10 +85,14 @@ func TestRecordsAreFoundHoweverTheyLie(t *testing.T) {
 		{"a line that is cut off behind a colon", a + "\n" + a[:strings.Index(a, `"properties":`)+13] + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"2:malformed_json"}}},
 		{"an envelope that is cut off", `{"records":[` + a + "," + cut + "\n" + b + "\n" + c, found{ids: all, unreadable: []string{"1:malformed_json"}}},
 		{"all lines are cut off", cut + "\n" + cut + "\n" + cut, found{unreadable: []string{"1:malformed_json", "2:malformed_json", "3:malformed_json"}}},
-		{"a printed record that is cut off by the next", "[\n  " + printed("a", "  ") + ",\n  {\n    \"time\": \"2026\n  },\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + "\n]",
-			found{ids: all, unreadable: []string{"15:malformed_json"}}},
-		{"a printed record that lacks its end", "[\n  " + printed("a", "  ") + ",\n  {\n    \"time\": \"2026\",\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + "\n]",
-			found{ids: all, unreadable: []string{"15:malformed_json"}}},
+		{
+			"a printed record that is cut off by the next", "[\n  " + printed("a", "  ") + ",\n  {\n    \"time\": \"2026\n  },\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + "\n]",
+			found{ids: all, unreadable: []string{"15:malformed_json"}},
+		},
+		{
+			"a printed record that lacks its end", "[\n  " + printed("a", "  ") + ",\n  {\n    \"time\": \"2026\",\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + "\n]",
+			found{ids: all, unreadable: []string{"15:malformed_json"}},
+		},
 		{"a printed array that is cut off", "[\n  " + printed("a", "  ") + ",\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + ",\n  {\n    \"time\"", found{ids: all, unreadable: []string{"41:malformed_json"}}},
 		{"text", "hello\n" + a + "\nnull\n" + b + "\n5\n" + c, found{ids: all, unreadable: []string{"1:not_a_record", "3:empty", "5:not_a_record"}}},
 		{"text behind a record", a + " hello\n" + b + "\n" + c, found{ids: all, unreadable: []string{"1:not_a_record"}}},
