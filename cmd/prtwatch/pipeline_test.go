@@ -31,16 +31,18 @@ var shares = [inputPartitions]int{100, 80, 60, 40, 30, 20, 10, 1}
 
 // installation is one set of topics and groups on a broker, and what was written to it.
 type installation struct {
-	t      *testing.T
-	b      *broker.Broker
-	input  string
-	alerts string
-	signs  string
-	config []string // command line flags that every process gets
-	query  *oracle.Query
-	made   int
-	random *rand.Rand
-	seed   uint64
+	t *testing.T
+	b *broker.Broker
+	// inputBroker is where the input topic is; b unless a test says otherwise.
+	inputBroker *broker.Broker
+	input       string
+	alerts      string
+	signs       string
+	config      []string // command line flags that every process gets
+	query       *oracle.Query
+	made        int
+	random      *rand.Rand
+	seed        uint64
 }
 
 func newInstallation(t *testing.T, b *broker.Broker) *installation {
@@ -52,7 +54,7 @@ func newInstallation(t *testing.T, b *broker.Broker) *installation {
 		t.Fatal(err)
 	}
 	in := &installation{
-		t: t, b: b, input: b.Name("input"), alerts: b.Name("alerts"), signs: b.Name("signins"), query: query,
+		t: t, b: b, inputBroker: b, input: b.Name("input"), alerts: b.Name("alerts"), signs: b.Name("signins"), query: query,
 		random: rand.New(rand.NewPCG(seed, 8)), seed: seed,
 	}
 	for _, kv := range []string{
@@ -77,7 +79,7 @@ func (in *installation) fill(users, days int) {
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	client := in.b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedBytes(64<<20))
+	client := in.inputBroker.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedBytes(64<<20))
 	packer := tenant.Packer{MaxRecords: 1 + in.random.IntN(60)}
 	var newest time.Time
 	send := func(message []byte) {
@@ -205,13 +207,16 @@ func (in *installation) split(n int) {
 func (in *installation) done() {
 	in.t.Helper()
 	in.split(in.made)
-	for _, stage := range []struct{ topic, group string }{{in.input, in.b.Name("split")}, {in.signs, in.b.Name("detect")}} {
+	for _, stage := range []struct {
+		b            *broker.Broker
+		topic, group string
+	}{{in.inputBroker, in.input, in.b.Name("split")}, {in.b, in.signs, in.b.Name("detect")}} {
 		waitFor(in.t, "group "+stage.group+" to reach the end", func() bool {
-			ends, err := in.b.Admin().ListEndOffsets(context.Background(), stage.topic)
+			ends, err := stage.b.Admin().ListEndOffsets(context.Background(), stage.topic)
 			if err != nil {
 				return false
 			}
-			committed, err := in.b.Admin().FetchOffsets(context.Background(), stage.group)
+			committed, err := stage.b.Admin().FetchOffsets(context.Background(), stage.group)
 			if err != nil {
 				return false
 			}
