@@ -1,7 +1,6 @@
 package kafka_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -35,7 +33,7 @@ func ping(t *testing.T, c kafka.Cluster, patience time.Duration) error {
 	if err := c.Validate("kafka"); err != nil {
 		t.Fatalf("the section is not valid: %v", err)
 	}
-	opts, err := c.Options(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	opts, err := c.Options(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,16 +130,11 @@ func TestAMechanismThatTheBrokerLacksIsNamed(t *testing.T) {
 }
 
 func TestABrokerThatNobodyRunsGetsOneLineAfterThePatience(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := listener.Addr().String()
-	listener.Close()
-
+	// A port that was free a moment ago may be another test's by now; this one is nobody's.
+	const addr = "127.0.0.1:1"
 	began := time.Now()
-	err = ping(t, kafka.Cluster{Brokers: []string{free}}, time.Second)
-	refused(t, err, "kafka.brokers", free, "no answer within 1s", "connection refused", "port")
+	err := ping(t, kafka.Cluster{Brokers: []string{addr}}, time.Second)
+	refused(t, err, "kafka.brokers", addr, "no answer within 1s", "connection refused", "port")
 	if took := time.Since(began); took < time.Second || took > 4*time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -171,25 +164,16 @@ func TestABrokerThatComesUpLateIsWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	addr := listener.Addr().String()
-	listener.Close()
-
-	log := newLines()
-	c := kafka.Cluster{Brokers: []string{addr}}
-	opts, err := c.Options(slog.New(slog.NewTextHandler(log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cl, err := kgo.NewClient(opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
+	cl := client(t, kafka.Cluster{Brokers: []string{listener.Addr().String()}})
 	answered := make(chan error, 1)
 	go func() { answered <- kafka.Ping(context.Background(), cl, "kafka", 20*time.Second) }()
-	<-log.first // it was refused once
-	embedded(t, kfake.Ports(port))
+
+	early, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	early.Close() // as a broker does that is starting
+	embedded(t, kfake.ListenFn(func(string, string) (net.Listener, error) { return listener, nil }))
 	if err := <-answered; err != nil {
 		t.Error(err)
 	}
@@ -334,19 +318,4 @@ func write(t *testing.T, file string, data []byte) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// lines is a log that tells of its first line.
-type lines struct {
-	bytes.Buffer
-	first chan struct{}
-}
-
-func newLines() *lines { return &lines{first: make(chan struct{})} }
-
-func (l *lines) Write(p []byte) (int, error) {
-	if l.Len() == 0 {
-		close(l.first)
-	}
-	return l.Buffer.Write(p)
 }
