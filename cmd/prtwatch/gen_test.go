@@ -43,7 +43,7 @@ func TestGenRepeatsItselfForTheSameSeed(t *testing.T) {
 func TestGenLabelsWhatItMade(t *testing.T) {
 	dir := t.TempDir()
 	out, labels := filepath.Join(dir, "out"), filepath.Join(dir, "labels")
-	got := prtwatch("", "gen", "--users", "20", "--days", "16", "--out", out, "--labels", labels)
+	got := prtwatch("", strings.Fields("gen --users 20 --days 6 --start 2026-11-01T00:00:00Z --seed 7 --out "+out+" --labels "+labels)...)
 	if got.code != exitDone || !strings.Contains(got.stderr, " sign-ins in ") {
 		t.Fatalf("%+v", got)
 	}

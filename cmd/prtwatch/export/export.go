@@ -58,7 +58,6 @@ type Reader struct {
 	visit   Visitor
 
 	lines    *lines
-	outline  outline
 	pending  []entra.Unreadable // of the line that is decoded
 	settled  int                // records of that line that the visitor was told of
 	complain func(entra.Unreadable)
