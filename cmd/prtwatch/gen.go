@@ -82,6 +82,7 @@ func (f genFlags) options(now time.Time) (tenant.Options, error) {
 	wrongFlag(f.lasts < 0, "--for %s: give a time such as 10m, or leave it out", f.lasts)
 	wrongFlag(f.lasts > 0 && f.rate == 0, "--for %s: goes with --rate; a history is bounded by --days", f.lasts)
 	wrongFlag(f.start != "" && f.rate > 0, "--start: a tenant in the present (--rate) cannot begin at another time; leave one of them out")
+	wrongFlag(f.out != "" && f.out == f.labels, "--labels %s: is where the messages go; name another file", f.labels)
 	if o.Days == 0 && o.Rate == 0 {
 		o.Days = historyDays
 	}

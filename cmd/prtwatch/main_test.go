@@ -82,7 +82,7 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 	badYAML := file(t, "bad.yaml", "kafka:\n  brokers: [a:1\n")
 	badKey := file(t, "key.yaml", "detection:\n  allow_list: []\n")
 	badAllow := file(t, "allow.txt", "192.0.2.0/24\n192.0.2.300\n")
-	stateInUse := filepath.Join(t.TempDir(), "none", "such", "alerts")
+	noFolder := filepath.Join(t.TempDir(), "none", "such", "alerts")
 	for _, test := range []struct {
 		args string
 		want string // of the line
@@ -97,7 +97,7 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 		{"replay " + filepath.Dir(taken), filepath.Dir(taken) + ": is a folder; name the files in it"},
 		{"replay - -", "-: standard input is named twice; it can be read once"},
 		{"replay --dead-letter " + taken + " " + taken, "--dead-letter " + taken + ": is a file to be read; name another"},
-		{"replay --dead-letter " + stateInUse + " " + taken, "--dead-letter " + stateInUse + ": no such file or directory; name a file that can be written"},
+		{"replay --dead-letter " + noFolder + " " + taken, "--dead-letter " + noFolder + ": no such file or directory; name a file that can be written"},
 		{"replay --set detection.allowlist=" + badAllow + " -", "allowlist " + badAllow + ":2: "},
 		{"replay --set detection.allowlist=none.txt -", "detection.allowlist: none.txt: no such file or directory; name a file that can be read, or take it off the list"},
 		{"config --config none.yaml", "--config none.yaml: no such file or directory; name a YAML file that can be read"},
@@ -116,7 +116,8 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 		{"gen --for 5 --out -", `invalid argument "5" for "--for" flag: time: missing unit in duration "5"`},
 		{"gen --for 5s --out -", "--for 5s: goes with --rate; a history is bounded by --days"},
 		{"gen --start yesterday --out -", `--start "yesterday": is no time such as 2026-11-01T00:00:00Z`},
-		{"gen --out " + stateInUse, "--out " + stateInUse + ": no such file or directory; name a file that can be written"},
+		{"gen --out - --labels -", "--labels -: is where the messages go; name another file"},
+		{"gen --out " + noFolder, "--out " + noFolder + ": no such file or directory; name a file that can be written"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			got := prtwatch("", strings.Fields(test.args)...)
