@@ -182,7 +182,7 @@ func TestInputAndInternalTopicsOnTwoClusters(t *testing.T) {
 }
 
 func TestTheDemoTellsATheftAndItsAlert(t *testing.T) {
-	got := prtwatch("", "demo", "--for", "12s")
+	got := prtwatch("", "demo", "--for", "20s")
 	if got.code != exitDone || got.stderr != "" {
 		t.Errorf("exit code %d, %s", got.code, got.stderr)
 	}

@@ -55,8 +55,9 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		if start == offset.EpochOffset().Offset {
 			input[partition] = offset
 		}
+		first := offset.EpochOffset().Offset < 0
 		if a := m.roster.startRestore(partition, ends.baselineEnd[partition]); a != nil {
-			m.restores.Go(func() { m.restore(a, ends) })
+			m.restores.Go(func() { m.restore(a, ends, first) })
 		}
 	}
 	return offsets, nil
@@ -96,12 +97,7 @@ func (m *member) ends(ctx context.Context) (ends, error) {
 func (m *member) startAt(partition int32, committed int64, at ends) (int64, error) {
 	start, end, known := at.signinsStart[partition], at.signinsEnd[partition], at.baselineEnd[partition]
 	if committed < 0 {
-		if known > 0 && !m.deps.AcceptLoss {
-			return 0, fmt.Errorf("partition %d of %s: the group %s has committed no offset, but %s has profiles: the offsets expired or the group is another; "+
-				"set the group's offsets to where it was, or pass --accept-loss to judge from the earliest sign-in that is left",
-				partition, m.deps.Topics.Signins, m.cfg.Group, m.baseline.name)
-		}
-		return start, nil
+		return start, nil // which is right only where nobody is known: bring looks
 	}
 	if wrong := m.baseline.holds(m.marks[partition], known); wrong != "" {
 		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, "+
@@ -123,22 +119,36 @@ func (m *member) startAt(partition int32, committed int64, at ends) (int64, erro
 }
 
 // restore leases the partition's state, brings it to where the baseline partition ended when
-// the assignment began, and hands it to the member.
-func (m *member) restore(a *assignment, at ends) {
-	if err := m.bring(a, at); err != nil && a.ctx.Err() == nil {
+// the assignment began, and hands it to the member. first says that the group has committed
+// no offset of the partition.
+func (m *member) restore(a *assignment, at ends, first bool) {
+	if err := m.bring(a, at, first); err != nil && a.ctx.Err() == nil {
 		m.fail(err)
 	}
 }
 
-func (m *member) bring(a *assignment, at ends) error {
+func (m *member) bring(a *assignment, at ends, first bool) error {
 	lease, err := m.deps.Store.Lease(a.ctx, a.partition)
 	if err != nil {
 		return err
 	}
 	start, end := at.baselineStart[a.partition], at.baselineEnd[a.partition]
+	if first {
+		// What the state holds was judged under offsets that are not there any more.
+		if err := lease.Drop(); err != nil {
+			return errors.Join(err, lease.Release())
+		}
+	}
 	from, last, err := m.begin(a, lease, start, end)
 	if err == nil {
 		last, err = m.read(a, lease, from, end, last)
+	}
+	if err == nil && first && !last.IsZero() && !m.deps.AcceptLoss {
+		// Only what is committed was read: of a predecessor's transaction that was aborted the
+		// topic holds records too, and no offset.
+		err = fmt.Errorf("partition %d of %s: the group %s has committed no offset, but %s has profiles: the offsets expired or the group is another; "+
+			"set the group's offsets to where it was, or pass --accept-loss to judge from the earliest sign-in that is left",
+			a.partition, m.deps.Topics.Signins, m.cfg.Group, m.baseline.name)
 	}
 	if err == nil {
 		err = lease.Restored(m.baseline.checkpoint(end, last))
