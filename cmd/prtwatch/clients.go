@@ -10,14 +10,6 @@ import (
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
-// inputSection is the section that says where the input is: errors name it.
-func inputSection(s *settings.Settings) string {
-	if len(s.Input.Brokers) == 0 {
-		return "kafka"
-	}
-	return "input"
-}
-
 // connect makes a client and waits until a broker answers, start_timeout at the most.
 func connect(ctx context.Context, s *settings.Settings, cluster kafka.Cluster, section string, log *slog.Logger, extra ...kgo.Opt) (*kgo.Client, error) {
 	opts, err := cluster.Options(log)

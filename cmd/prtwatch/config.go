@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"github.com/prtwatch/prtwatch/cmd/prtwatch/pipeline"
 )
 
 func (p *program) configCommand() *cobra.Command {
@@ -21,7 +23,7 @@ again, each key with where its value came from. Secrets are hidden.`,
 			if err != nil {
 				return err
 			}
-			if _, err := readAllowlist(s.Detection.Allowlist); err != nil {
+			if _, err := pipeline.ReadAllowlist(s.Detection.Allowlist); err != nil {
 				return wrong(err)
 			}
 			if check {

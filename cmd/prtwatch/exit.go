@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/prtwatch/prtwatch/cmd/prtwatch/settings"
 	"github.com/prtwatch/prtwatch/state"
 )
 
@@ -20,35 +21,29 @@ const (
 	exitWrong  = 2 // the command line, the configuration or a file
 )
 
-// exitError is an error that knows its exit code.
-type exitError struct {
-	code int
-	err  error
-}
+// failure is an error of a command that had begun its work (exit code 1). All others are
+// the user's: what cobra finds wrong with the command line, and what is marked with wrong.
+type failure struct{ err error }
 
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
 
 // wrong marks an error as one of the command line, the configuration or a file, whose
 // message must name it, say what is wrong with it and what would be right.
-func wrong(err error) error { return &exitError{exitWrong, err} }
+func wrong(err error) error { return settings.Wrong(err) }
 
-// does makes a command's work its RunE: an error of it is one while running unless it is
-// marked otherwise. What cobra itself finds wrong, which never gets here, is the command
-// line.
+// does makes a command's work its RunE: an error of it is a failure unless it is marked.
 func does(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		err := work(cmd.Context(), args)
-		var marked *exitError
+		var mistake *settings.Mistake
 		switch {
-		case err == nil || errors.As(err, &marked):
+		case err == nil, errors.As(err, &mistake), errors.Is(err, state.ErrInUse), errors.Is(err, state.ErrFormat):
 			return err
 		case errors.Is(err, context.Canceled) && errors.Is(context.Cause(cmd.Context()), errSignal):
 			err = fmt.Errorf("%s: %w", cmd.Name(), errSignal)
-		case errors.Is(err, state.ErrInUse), errors.Is(err, state.ErrFormat):
-			return wrong(err)
 		}
-		return &exitError{exitFailed, err}
+		return &failure{err}
 	}
 }
 
@@ -60,9 +55,9 @@ func (p *program) report(err error) int {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(p.stderr, "prtwatch:", line)
 	}
-	var marked *exitError
-	if errors.As(err, &marked) {
-		return marked.code
+	var failed *failure
+	if errors.As(err, &failed) {
+		return exitFailed
 	}
 	return exitWrong
 }

@@ -34,7 +34,7 @@ const flushWithin = 8 * time.Second
 
 // openTopic connects to the input cluster. oldest is the time of the first sign-in.
 func (p *program) openTopic(ctx context.Context, s *settings.Settings, oldest time.Time) (*inputTopic, error) {
-	client, err := connect(ctx, s, s.InputCluster(), inputSection(s), newLogger(s.Log, p.stderr),
+	client, err := connect(ctx, s, s.InputCluster(), s.InputSection(), newLogger(s.Log, p.stderr),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
 		kgo.MaxBufferedBytes(32<<20))
 	if err != nil {

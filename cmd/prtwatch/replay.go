@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/prtwatch/prtwatch/cmd/prtwatch/export"
+	"github.com/prtwatch/prtwatch/cmd/prtwatch/pipeline"
 	"github.com/prtwatch/prtwatch/cmd/prtwatch/settings"
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/state"
@@ -59,7 +60,7 @@ func (p *program) replay(ctx context.Context, names []string, deadLetter string)
 		return err
 	}
 	log := newLogger(s.Log, p.stderr)
-	allowed, err := readAllowlist(s.Detection.Allowlist)
+	allowed, err := pipeline.ReadAllowlist(s.Detection.Allowlist)
 	if err != nil {
 		return wrong(err)
 	}

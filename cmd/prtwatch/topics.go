@@ -51,7 +51,7 @@ func (p *program) topics(ctx context.Context, s *settings.Settings, create, inpu
 		return err
 	}
 	defer client.Close()
-	inputClient, err := connect(ctx, s, s.InputCluster(), inputSection(s), log)
+	inputClient, err := connect(ctx, s, s.InputCluster(), s.InputSection(), log)
 	if err != nil {
 		return err
 	}

@@ -100,6 +100,14 @@ func (c Config) InputCluster() kafka.Cluster {
 	return c.Input.Cluster
 }
 
+// InputSection is the section that says where the input is: errors name it.
+func (c Config) InputSection() string {
+	if len(c.Input.Brokers) == 0 {
+		return "kafka"
+	}
+	return "input"
+}
+
 // Sources is where a configuration comes from, in the order in which the later wins.
 type Sources struct {
 	File    string   // the path of a YAML file; empty: none

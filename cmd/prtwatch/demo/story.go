@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -37,9 +37,9 @@ type story struct {
 	}
 }
 
-func newStory(out io.Writer) *story {
+func newStory(out io.Writer, terminal bool) *story {
 	s := &story{out: out, bold: func(text string) string { return text }}
-	if isTerminal(out) {
+	if terminal {
 		s.bold = func(text string) string { return "\x1b[1m" + text + "\x1b[0m" }
 	}
 	s.mu.thefts = make(map[int]tenant.Theft)

@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"bytes"
@@ -63,7 +63,7 @@ func openAllowlist(files []string, log *slog.Logger, registry prometheus.Registe
 	a.reloads.WithLabelValues("loaded")
 	a.reloads.WithLabelValues("kept_old")
 	a.seen = stamps(files)
-	list, err := readAllowlist(files)
+	list, err := ReadAllowlist(files)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (a *allowlist) look() {
 // meanwhile is another change.
 func (a *allowlist) reload() {
 	a.seen = stamps(a.files)
-	list, err := readAllowlist(a.files)
+	list, err := ReadAllowlist(a.files)
 	if err != nil {
 		a.reloads.WithLabelValues("kept_old").Inc()
 		a.upToDate.Set(0)
@@ -135,8 +135,8 @@ func stamps(files []string) []stamp {
 	return all
 }
 
-// readAllowlist reads the files of `detection.allowlist`.
-func readAllowlist(files []string) (*detector.Allowlist, error) {
+// ReadAllowlist reads the files of `detection.allowlist`. An error names file and line.
+func ReadAllowlist(files []string) (*detector.Allowlist, error) {
 	var sources []detector.Source
 	for _, name := range files {
 		text, err := os.ReadFile(name)

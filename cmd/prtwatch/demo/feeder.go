@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func (f *feeder) run(ctx context.Context) error {
 
 // past writes the history and returns the first sign-in of the present.
 func (f *feeder) past(ctx context.Context) (tenant.SignIn, error) {
-	f.show.say("past", "%d days of it, so that everybody is known from somewhere.", demoDays)
+	f.show.say("past", "%d days of it, so that everybody is known from somewhere.", days)
 	for ctx.Err() == nil {
 		s, _ := f.people.Next()
 		if !s.Time.Before(f.begin) {
@@ -80,7 +80,7 @@ func (f *feeder) present(ctx context.Context, s tenant.SignIn) error {
 	// The past took its time: what is dated before now is due at once, and goes by itself.
 	behind := time.Since(s.Time)
 	f.next = s.Time.Add(firstTheft)
-	f.show.say("live", "%d sign-ins a second, each in the topic when it happens.", demoRate)
+	f.show.say("live", "%d sign-ins a second, each in the topic when it happens.", rate)
 	said := time.Now()
 	for {
 		if err := f.plan(s.Time); err != nil {
