@@ -30,10 +30,10 @@ type httpServer struct {
 func serveHTTP(listen string, registry *prometheus.Registry, ready readiness, log *slog.Logger) (*httpServer, error) {
 	listener, err := net.Listen("tcp", listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("http.listen: %s is in use by another process: end that, or set another port (0 is any that is free)", listen)
+		return nil, wrong(fmt.Errorf("http.listen: %s is in use by another process: end that, or set another port (0 is any that is free)", listen))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("http.listen: listening on %s: %w", listen, err)
+		return nil, wrong(fmt.Errorf("http.listen: listening on %s: %w; give host:port of this machine", listen, err))
 	}
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()

@@ -19,7 +19,7 @@ import (
 // runs runs a command line that is to end by itself, in this process.
 func (in *installation) runs(args ...string) ended {
 	in.t.Helper()
-	return prtwatch("", append(append([]string{"run", "--set", "log.level=error"}, in.config...), args...)...)
+	return prtwatch("", append(append([]string{"run", "--set", "log.format=json"}, in.config...), args...)...)
 }
 
 func TestRunRefusesWhatItCannotWorkWith(t *testing.T) {
@@ -40,7 +40,8 @@ func TestRunRefusesWhatItCannotWorkWith(t *testing.T) {
 		{"a topic that has another partition count", "--set topics.partitions=5", exitWrong, "prtwatch: topic " + in.signs + ": partitions is 6, not 5: "},
 		{"a baseline that is not compacted", "--set topics.baseline=" + in.alerts + " --set topics.alerts=" + in.b.Name("baseline"), exitWrong, "cleanup.policy"},
 		{"a state of a newer format", "--set state.dir=" + newer, exitWrong, newer},
-		{"an address that is taken", "--set http.listen=" + in.b.Addrs()[0], exitFailed, "prtwatch: http.listen: " + in.b.Addrs()[0] + " is in use by another process"},
+		{"an address that is taken", "--set http.listen=" + in.b.Addrs()[0], exitWrong, "prtwatch: http.listen: " + in.b.Addrs()[0] + " is in use by another process"},
+		{"a state folder that cannot be made", "--set state.dir=/dev/null/state", exitWrong, "prtwatch: state.dir: "},
 		{"brokers that do not answer", "--set kafka.brokers=127.0.0.1:1 --set start_timeout=1s", exitFailed, "prtwatch: kafka.brokers: 127.0.0.1:1: no answer within 1s: "},
 		{"an input that does not answer", "--set input.brokers=127.0.0.1:1 --set start_timeout=1s", exitFailed, "prtwatch: input.brokers: 127.0.0.1:1: no answer within 1s: "},
 	} {
@@ -49,7 +50,7 @@ func TestRunRefusesWhatItCannotWorkWith(t *testing.T) {
 			if got.code != test.code || !strings.Contains(got.stderr, test.want) || got.stdout != "" {
 				t.Errorf("exit code %d, not %d, and it said:\n%snot: %s", got.code, test.code, got.stderr, test.want)
 			}
-			for line := range strings.Lines(got.stderr) {
+			for line := range strings.Lines(got.stderr) { // none of the log's
 				if !strings.HasPrefix(line, "prtwatch: ") {
 					t.Errorf("a line of another kind: %s", line)
 				}

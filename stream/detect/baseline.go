@@ -57,7 +57,8 @@ func describeBaseline(ctx context.Context, admin *kadm.Client, topics kafka.Topi
 	return b, nil
 }
 
-// checkpoint says that profiles are those of the baseline partition below offset next.
+// checkpoint says that profiles are those of the baseline partition below offset next, and
+// that they were so at the time of last.
 func (b *baselineTopic) checkpoint(next int64, last time.Time) state.Checkpoint {
 	return state.Checkpoint{ClusterID: b.clusterID, TopicID: b.id, Partitions: b.partitions, Offset: next, Timestamp: last}
 }
@@ -66,6 +67,8 @@ func (b *baselineTopic) checkpoint(next int64, last time.Time) state.Checkpoint 
 // or "" where it is.
 func (b *baselineTopic) stale(cp state.Checkpoint, start, end int64, now time.Time) string {
 	switch {
+	case cp.Offset == 0:
+		return "" // it holds nothing that could be wrong
 	case cp.ClusterID != b.clusterID:
 		return "it is of another cluster"
 	case cp.TopicID != b.id:

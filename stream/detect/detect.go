@@ -122,7 +122,11 @@ func (s *Stage) Run(ctx context.Context) error {
 	// waiting for it in a rebalance.
 	s.leave(admin)
 	for _, m := range s.members {
-		m.close()
+		if err == nil {
+			m.finish()
+		} else {
+			m.close()
+		}
 	}
 	return err
 }

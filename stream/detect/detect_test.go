@@ -344,6 +344,30 @@ func TestAnAbortedTransactionLeavesNothingBehind(t *testing.T) {
 	h.wantAlerts("first", "second")
 }
 
+// A first transaction that was aborted, by a kill or a rebalance, leaves records in the baseline
+// topic and no offset in the group. That is no reason to refuse.
+func TestAnAbortedFirstTransactionIsNoSignOfLostOffsets(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHouse(t, b)
+		client := b.Client(kgo.TransactionalID(b.Name("killed")), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		if err := client.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for p := range int32(partitions) {
+			if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: h.topics.Baseline, Partition: p, Key: []byte("ada@example.com"), Value: []byte("x")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := client.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+			t.Fatal(err)
+		}
+		h.produce(signIn("first", "ada@example.com", "192.0.2.1", "64500", 0))
+		h.start("one", t.TempDir())
+		h.judged()
+		h.wantAlerts("first")
+	})
+}
+
 func TestBadRecordsDoNotStopAPartition(t *testing.T) {
 	broker.Each(t, func(t *testing.T, b *broker.Broker) {
 		h := newHouse(t, b)

@@ -166,6 +166,19 @@ func (m *member) close() {
 	m.giveBack(dropped)
 }
 
+// finish closes the member in good order. What it judged last was all there was, so the
+// checkpoints of its partitions are those of now: without that, a partition in which nothing
+// happens for days would be restored whole, for fear of deletions that it missed.
+func (m *member) finish() {
+	m.work.reset()
+	for _, a := range m.running {
+		if err := a.state.Commit(m.baseline.checkpoint(a.next, time.Now())); err != nil {
+			m.fail(err)
+		}
+	}
+	m.close()
+}
+
 // giveBack releases the leases of assignments that are over.
 func (m *member) giveBack(dropped []*assignment) {
 	for _, a := range dropped {

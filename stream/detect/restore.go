@@ -151,6 +151,7 @@ func (m *member) bring(a *assignment, at ends, first bool) error {
 			a.partition, m.deps.Topics.Signins, m.cfg.Group, m.baseline.name)
 	}
 	if err == nil {
+		last = time.Now() // as of when nothing is missing
 		err = lease.Restored(m.baseline.checkpoint(end, last))
 	}
 	if err == nil {
@@ -179,7 +180,7 @@ func (m *member) begin(a *assignment, lease *state.Partition, start, end int64) 
 		if why == "" {
 			return cp.Offset, cp.Timestamp, nil
 		}
-		m.log.Warn("the state's checkpoint is of no use; restoring all of the partition", "partition", a.partition, "reason", why)
+		m.log.Info("restoring all of a partition: its checkpoint is of no use", "partition", a.partition, "reason", why)
 	}
 	return start, last, lease.Drop()
 }

@@ -17,7 +17,7 @@ const (
 	HeaderTopic     = "topic"     // where it came from
 	HeaderPartition = "partition" // decimal
 	HeaderOffset    = "offset"    // decimal
-	HeaderRecord    = "record"    // which record of the message, from 0; -1: the message itself
+	HeaderRecord    = "record"    // which record of the message, from 0; only where it is not the message itself
 	HeaderTruncated = "truncated" // only where the bytes were cut: their full size
 )
 
@@ -36,8 +36,10 @@ func DeadLetter(topic string, raw *kgo.Record, record int, reason string, bytes 
 			header(HeaderTopic, raw.Topic),
 			header(HeaderPartition, strconv.Itoa(int(raw.Partition))),
 			header(HeaderOffset, strconv.FormatInt(raw.Offset, 10)),
-			header(HeaderRecord, strconv.Itoa(record)),
 		},
+	}
+	if record >= 0 {
+		letter.Headers = append(letter.Headers, header(HeaderRecord, strconv.Itoa(record)))
 	}
 	if len(bytes) > MaxDeadLetter {
 		letter.Headers = append(letter.Headers, header(HeaderTruncated, strconv.Itoa(len(bytes))))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,10 @@ func newLogger(log *slog.Logger) *logger {
 	return l
 }
 
+// leavingStatic begins a warning of the client about what is our good order: a stage tells the
+// group itself that its static members leave.
+const leavingStatic = "leaving group as a static member"
+
 // Level tells the client what not to format at all.
 func (l *logger) Level() kgo.LogLevel {
 	ctx := context.Background()
@@ -56,7 +61,7 @@ func (l *logger) Level() kgo.LogLevel {
 
 // Log writes the line, unless the same one was written lately.
 func (l *logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	if level > kgo.LogLevelWarn {
+	if level > kgo.LogLevelWarn || strings.HasPrefix(msg, leavingStatic) {
 		l.log.Debug("kafka: "+msg, keyvals...)
 		return
 	}

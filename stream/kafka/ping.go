@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -18,6 +19,21 @@ import (
 
 // pingEvery is how long Ping waits between two attempts.
 const pingEvery = 250 * time.Millisecond
+
+// Await does what Ping says with a client of its own that logs nothing: what is wrong is
+// said once, by the error. An error of the section's files is that of Options.
+func Await(ctx context.Context, c Cluster, section string, patience time.Duration) error {
+	opts, err := c.Options(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", section, err)
+	}
+	defer client.Close()
+	return Ping(ctx, client, section, patience)
+}
 
 // Ping waits until a broker answers: for patience at the most, and not at all after an
 // answer that time does not change (a password refused, a certificate not trusted). The

@@ -29,6 +29,7 @@ func (s *Splitter) message(j job, now time.Time) {
 		s.produce(j.flight, s.signIn(in))
 	}, func(u entra.Unreadable) {
 		m.unreadable.WithLabelValues(u.Reason).Inc()
+		s.tellUnreadable(raw, u, now)
 		s.produce(j.flight, kafka.DeadLetter(s.deps.Topics.DeadLetter, raw, u.Record, u.Reason, u.Bytes))
 	})
 	m.messages.Inc()
@@ -36,6 +37,20 @@ func (s *Splitter) message(j job, now time.Time) {
 	m.signIns.Add(float64(n))
 	m.skipped.Add(float64(skipped))
 	m.age.Observe(now.Sub(raw.Timestamp).Seconds())
+}
+
+// tellEvery is how often dead letters are logged: the topic has them all.
+const tellEvery = time.Minute
+
+// tellUnreadable logs a dead letter, and how many were not logged since the last that was.
+func (s *Splitter) tellUnreadable(raw *kgo.Record, u entra.Unreadable, now time.Time) {
+	if now.Sub(s.told) < tellEvery {
+		s.untold++
+		return
+	}
+	s.deps.Log.Warn("a record cannot be read: it is in the dead-letter topic", "reason", u.Reason, "detail", u.Detail,
+		"topic", raw.Topic, "partition", raw.Partition, "offset", raw.Offset, "record", u.Record, "others_before", s.untold)
+	s.told, s.untold = now, 0
 }
 
 // arenaBytes is how much memory for keys and values is taken at a time: some hundred

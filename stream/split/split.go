@@ -129,6 +129,8 @@ type Splitter struct {
 	// The loop's own.
 	decoder *entra.Decoder
 	arena   []byte
+	told    time.Time // when a dead letter was logged last
+	untold  int       // dead letters since
 
 	mu struct {
 		sync.Mutex

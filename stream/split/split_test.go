@@ -308,7 +308,7 @@ func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
 			}
 			got = append(got, fmt.Sprintf("offset %s record %s: %.8s", headers["offset"], headers["record"], letter.Value))
 		}
-		want := []string{"offset 0 record -1: not json", `offset 1 record 0: {"time":`, "offset 2 record -1: "}
+		want := []string{"offset 0 record : not json", `offset 1 record 0: {"time":`, "offset 2 record : "}
 		if !slices.Equal(got, want) {
 			t.Errorf("dead letters\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}

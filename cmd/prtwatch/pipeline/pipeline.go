@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,6 +93,9 @@ func (pl *Pipeline) openState(context.Context) (err error) {
 		return nil
 	}
 	if pl.store, err = state.Open(pl.settings.State, detector.Window, pl.Log); err != nil {
+		if path := new(fs.PathError); errors.As(err, &path) {
+			err = settings.Wrong(fmt.Errorf("state.dir: %w; name a folder that can be made and written", err))
+		}
 		return err
 	}
 	if pl.instance == "" {
@@ -118,25 +122,25 @@ func (pl *Pipeline) openClusters(ctx context.Context) (err error) {
 // checkTopics refuses to start on topics that are not as they must be: a user would lose his
 // baseline, or an alert its partition.
 func (pl *Pipeline) checkTopics(ctx context.Context) error {
-	ask := func(section string, opts []kgo.Opt, check func(*kadm.Client) ([]kafka.Difference, error)) ([]kafka.Difference, error) {
+	ask := func(section string, cluster kafka.Cluster, opts []kgo.Opt, check func(*kadm.Client) ([]kafka.Difference, error)) ([]kafka.Difference, error) {
+		if err := kafka.Await(ctx, cluster, section, pl.settings.StartTimeout); err != nil {
+			return nil, err
+		}
 		client, err := kgo.NewClient(opts...)
 		if err != nil {
 			return nil, settings.Wrong(fmt.Errorf("%s: %w", section, err))
 		}
 		defer client.Close()
-		if err := kafka.Ping(ctx, client, section, pl.settings.StartTimeout); err != nil {
-			return nil, err
-		}
 		return check(kadm.NewClient(client))
 	}
-	differences, err := ask("kafka", pl.internal, func(admin *kadm.Client) ([]kafka.Difference, error) {
+	differences, err := ask("kafka", pl.settings.Kafka, pl.internal, func(admin *kadm.Client) ([]kafka.Difference, error) {
 		return kafka.Check(ctx, admin, pl.settings.Topics, nil, nil)
 	})
 	if err != nil {
 		return err
 	}
 	if pl.splits() {
-		missing, err := ask(pl.settings.InputSection(), pl.input, func(admin *kadm.Client) ([]kafka.Difference, error) {
+		missing, err := ask(pl.settings.InputSection(), pl.settings.InputCluster(), pl.input, func(admin *kadm.Client) ([]kafka.Difference, error) {
 			return kafka.CheckInput(ctx, admin, pl.settings.Input.Topics)
 		})
 		if err != nil {

@@ -1,0 +1,58 @@
+package detect
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prtwatch/prtwatch/state"
+)
+
+func TestACheckpointIsUsedOnlyWhereItFitsTheTopic(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	topic := baselineTopic{name: "baseline", clusterID: "c", id: [16]byte{1}, partitions: 8, tombstones: 7 * 24 * time.Hour}
+	for _, test := range []struct {
+		name   string
+		spoil  func(*state.Checkpoint)
+		start  int64
+		usable bool
+	}{
+		{"as it was written", func(*state.Checkpoint) {}, 0, true},
+		{"of a partition that was empty", func(cp *state.Checkpoint) { *cp = state.Checkpoint{} }, 0, true},
+		{"of another cluster", func(cp *state.Checkpoint) { cp.ClusterID = "d" }, 0, false},
+		{"of another topic", func(cp *state.Checkpoint) { cp.TopicID = [16]byte{2} }, 0, false},
+		{"of another partition count", func(cp *state.Checkpoint) { cp.Partitions = 4 }, 0, false},
+		{"ahead of the topic", func(cp *state.Checkpoint) { cp.Offset = 101 }, 0, false},
+		{"before the topic's beginning", func(*state.Checkpoint) {}, 60, false},
+		{"so old that deletions may be gone", func(cp *state.Checkpoint) { cp.Timestamp = now.Add(-topic.tombstones/2 - 1) }, 0, false},
+		{"just young enough", func(cp *state.Checkpoint) { cp.Timestamp = now.Add(-topic.tombstones / 2) }, 0, true},
+		{"old, at the end", func(cp *state.Checkpoint) { cp.Offset, cp.Timestamp = 100, now.AddDate(-1, 0, 0) }, 0, true},
+	} {
+		cp := topic.checkpoint(50, now)
+		test.spoil(&cp)
+		if why := topic.stale(cp, test.start, 100, now); (why == "") != test.usable {
+			t.Errorf("%s: %q", test.name, why)
+		}
+	}
+}
+
+func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
+	topic := baselineTopic{id: [16]byte{1}}
+	other := baselineTopic{id: [16]byte{2}}
+	for _, test := range []struct {
+		name, mark string
+		end        int64
+		holds      bool
+	}{
+		{"the topic as it was", topic.mark(50), 50, true},
+		{"a partition that has seen ticks only", topic.mark(0), 0, true},
+		{"a topic that was made again", other.mark(50), 100, false},
+		{"a topic that was made again before anything was learned", other.mark(0), 0, false},
+		{"a topic that lost its end", topic.mark(50), 49, false},
+		{"offsets that an operator set", "", 50, true},
+		{"offsets that an operator set, and nobody known", "member-1", 0, false},
+	} {
+		if wrong := topic.holds(test.mark, test.end); (wrong == "") != test.holds {
+			t.Errorf("%s: %q", test.name, wrong)
+		}
+	}
+}
