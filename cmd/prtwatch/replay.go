@@ -187,6 +187,9 @@ func (r *replay) readAll(files []*export.File) error {
 		if err == nil {
 			err = r.err // of the last message
 		}
+		if form := (*export.FormError)(nil); errors.As(err, &form) {
+			err = wrong(err)
+		}
 		if err != nil {
 			return errors.Join(err, quietPipe(r.out.Flush()))
 		}

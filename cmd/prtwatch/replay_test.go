@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -288,4 +289,36 @@ type noError struct{ io.Writer }
 func (w noError) Write(p []byte) (int, error) {
 	_, _ = w.Writer.Write(p)
 	return len(p), nil
+}
+
+func TestAFileThatCannotBeReadIsOneLineAndNoSuccess(t *testing.T) {
+	good := `{"time":"2026-11-23T10:00:00Z","category":"NonInteractiveUserSignInLogs","properties":{"id":"1"}}` + "\n"
+	var wide, zipped bytes.Buffer
+	wide.WriteString("\xff\xfe")
+	for _, b := range []byte(strings.Repeat(good, 7000)) {
+		wide.Write([]byte{b, 0})
+	}
+	z := gzip.NewWriter(&zipped)
+	_, _ = io.WriteString(z, strings.Repeat(good, 1000))
+	_ = z.Close()
+	for _, test := range []struct {
+		name, content string
+		code          int
+		want          string // behind the file's name
+	}{
+		{"UTF-16", wide.String(), exitWrong, ": is UTF-16, by its first two bytes; save it as UTF-8: iconv -f UTF-16 -t UTF-8\n"},
+		{"a cut gzip header", "\x1f\x8b\x08", exitWrong, ": begins as gzip does, but its header is damaged or cut off (unexpected EOF); export or copy it again\n"},
+		{"a wrong gzip header", "\x1f\x8b\xffxxxxxxxxx\n" + good, exitWrong, ": begins as gzip does, but its header is damaged or cut off (gzip: invalid header); export or copy it again\n"},
+		{"cut gzip", zipped.String()[:zipped.Len()-9], exitFailed, ": unexpected EOF: it is damaged or cut off from here on; export or copy it again\n"},
+	} {
+		for _, name := range []string{file(t, "file", test.content), "-"} {
+			got := prtwatch(test.content, "replay", name)
+			if got.code != test.code || strings.Count(got.stderr, "prtwatch: ") != 1 || !strings.HasSuffix(got.stderr, name+test.want) {
+				t.Errorf("%s: %+v", test.name, got)
+			}
+			if told := strings.Contains(got.stderr, "unreadable: 0\n"); !told && (name == "-" || test.code == exitFailed) {
+				t.Errorf("%s: the counts are not those of what was read: %s", test.name, got.stderr)
+			}
+		}
+	}
 }

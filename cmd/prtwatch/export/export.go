@@ -78,7 +78,11 @@ func NewReader(visit Visitor) *Reader {
 
 // Read reads a file to its end, or until the visitor's Stop says so.
 func (r *Reader) Read(file io.Reader) error {
-	r.lines = newLines(file)
+	lines, err := newLines(file)
+	if err != nil {
+		return err
+	}
+	r.lines = lines
 	for {
 		line, whole, err := r.lines.next()
 		if err == io.EOF {

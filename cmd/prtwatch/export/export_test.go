@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
@@ -186,18 +187,78 @@ func TestCompressedFilesAreKnownByTheirFirstBytes(t *testing.T) {
 	}
 }
 
-func TestADamagedFileIsNamed(t *testing.T) {
-	var gz bytes.Buffer
-	g := gzip.NewWriter(&gz)
-	io.WriteString(g, strings.Repeat(record("a"), 1000))
-	g.Close()
-	for _, content := range []string{gz.String()[:gz.Len()-20], "\xff\xfe{\x00}\x00", "\x28\xb5\x2f\xfdrubbish"} {
+// utf16 is the text as Windows writes it.
+func utf16(text string) string {
+	out := []byte("\xff\xfe")
+	for _, b := range []byte(text) {
+		out = append(out, b, 0)
+	}
+	return string(out)
+}
+
+func TestAFileThatIsNotWhatItBeginsAsIsRefused(t *testing.T) {
+	for name, content := range map[string]string{
+		"UTF-16":                utf16(record("a") + "\n"),
+		"much UTF-16":           utf16(strings.Repeat(record("a")+"\n", 5000)), // more than is buffered
+		"UTF-16, big end first": "\xfe\xff\x00{\x00}",
+		"a line of UTF-16":      "\xff\xfe\n\n\n\n\n" + record("a"),
+		"a cut gzip header":     "\x1f\x8b\x08",
+		"a wrong gzip header":   "\x1f\x8b\xff\xff\xff\xff\xff\xff\xff\xff\n" + record("a") + "\n",
+	} {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var form *FormError
+		if _, err := Open(path, nil); !errors.As(err, &form) || form.Name != path || !strings.Contains(form.Problem, "; ") {
+			t.Errorf("%s: opening: %v", name, err)
+		}
 		f, err := Open("-", strings.NewReader(content))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = io.ReadAll(f); err == nil || !strings.HasPrefix(err.Error(), "reading -: ") {
+		visit := Visitor{
+			SignIn:     func(*detector.SignIn) { t.Errorf("%s: a sign-in", name) },
+			Unreadable: func(u Unreadable) { t.Errorf("%s: %v", name, u) },
+			Skipped:    func(int) {},
+			Stop:       func() error { return nil },
+		}
+		for range 2 { // and stays so
+			if err := NewReader(visit).Read(f); !errors.As(err, &form) || form.Name != "-" {
+				t.Errorf("%s: reading: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestAFileThatBreaksOffIsNamed(t *testing.T) {
+	var gz bytes.Buffer
+	g := gzip.NewWriter(&gz)
+	io.WriteString(g, strings.Repeat(record("a"), 1000))
+	g.Close()
+	for _, content := range []string{gz.String()[:gz.Len()-20], gz.String()[:gz.Len()-5] + "xxxxx", "\x28\xb5\x2f\xfdrubbish"} {
+		f, err := Open("-", strings.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(f)
+		var form *FormError
+		if err == nil || errors.As(err, &form) || !strings.HasPrefix(err.Error(), "reading -: ") || !strings.HasSuffix(err.Error(), "; export or copy it again") {
 			t.Errorf("%q: %v", content[:4], err)
+		}
+	}
+}
+
+func TestAnErrorOfReadingIsNotTheFilesFault(t *testing.T) {
+	broken := errors.New("the disk is gone")
+	for _, begin := range []string{"", "{", "\x1f\x8b", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x00\x01"} {
+		f, err := Open("-", io.MultiReader(strings.NewReader(begin), iotest.ErrReader(broken)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = NewReader(Visitor{Skipped: func(int) {}, Stop: func() error { return nil }}).Read(f)
+		if !errors.Is(err, broken) || err.Error() != "reading -: the disk is gone" {
+			t.Errorf("%q: %v", begin, err)
 		}
 	}
 }

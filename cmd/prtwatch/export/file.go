@@ -2,12 +2,12 @@ package export
 
 import (
 	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	kgzip "github.com/klauspost/compress/gzip"
@@ -24,14 +24,25 @@ type File struct {
 	file   *os.File // nil for standard input
 	read   counter
 	text   io.Reader
+	begun  error // why there is no text, once that was tried
 	closer func()
 }
+
+// FormError says that a file is, from its first bytes on, nothing that can be read.
+type FormError struct {
+	Name    string // of the file
+	Problem string // and what to do about it
+}
+
+// Error names the file first.
+func (e *FormError) Error() string { return e.Name + ": " + e.Problem }
 
 // largestWindow is the memory that a zstd file may ask for: that of `zstd --long=27`, which
 // is the most that the zstd command takes unasked.
 const largestWindow = 128 << 20
 
-// Open opens a file. The name - is stdin. An error names the file and what would be right.
+// Open opens a file. The name - is stdin. An error names the file and what would be right;
+// of a regular file the first bytes are looked at already.
 func Open(name string, stdin io.Reader) (*File, error) {
 	f := &File{Name: name, Size: -1, closer: func() {}}
 	f.read.from = stdin
@@ -52,53 +63,71 @@ func Open(name string, stdin io.Reader) (*File, error) {
 		}
 		if err == nil && info.Mode().IsRegular() {
 			f.Size = info.Size()
+			_, closer, err := decompress(name, bufio.NewReader(io.NewSectionReader(file, 0, f.Size)))
+			if err != nil {
+				file.Close()
+				return nil, err
+			}
+			closer()
 		}
 	}
 	return f, nil
 }
 
-// start looks at the first bytes. It is not done by Open because those of standard input
-// may come late.
-func (f *File) start() error {
-	buffered := bufio.NewReaderSize(&f.read, 256<<10)
-	first, err := buffered.Peek(4)
+// decompress looks at the first bytes and returns the text.
+func decompress(name string, from *bufio.Reader) (text io.Reader, closer func(), err error) {
+	first, err := from.Peek(4)
 	if err != nil && err != io.EOF {
-		return err
+		return nil, nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	switch magic := string(first); {
-	case len(magic) >= 2 && magic[:2] == "\x1f\x8b":
-		z, err := kgzip.NewReader(buffered)
+	case strings.HasPrefix(magic, "\x1f\x8b"):
+		z, err := kgzip.NewReader(from)
 		if err != nil {
-			return err
+			return nil, nil, &FormError{name, fmt.Sprintf("begins as gzip does, but its header is damaged or cut off (%v); export or copy it again", err)}
 		}
-		f.text = z
+		return z, func() {}, nil
 	case magic == "\x28\xb5\x2f\xfd":
-		z, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(largestWindow))
+		z, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(largestWindow))
 		if err != nil {
-			return err
+			return nil, nil, &FormError{name, fmt.Sprintf("begins as zstd does, but its header is damaged or cut off (%v); export or copy it again", err)}
 		}
-		f.text, f.closer = z, z.Close
-	case len(magic) >= 2 && (magic[:2] == "\xff\xfe" || magic[:2] == "\xfe\xff"):
-		return errors.New("it is UTF-16; save it as UTF-8")
-	default:
-		f.text = buffered
+		return z, z.Close, nil
+	case strings.HasPrefix(magic, "\xff\xfe"), strings.HasPrefix(magic, "\xfe\xff"):
+		return nil, nil, &FormError{name, "is UTF-16, by its first two bytes; save it as UTF-8: iconv -f UTF-16 -t UTF-8"}
 	}
-	return nil
+	return from, func() {}, nil
 }
 
-// Read reads the text of the file.
-func (f *File) Read(p []byte) (int, error) {
-	if f.text == nil {
-		if err := f.start(); err != nil {
-			return 0, fmt.Errorf("reading %s: %w", f.Name, err)
+// start makes the text. It is not done by Open because the first bytes of standard input
+// may come late. A second try would begin in the middle of the file.
+func (f *File) start() error {
+	if f.text == nil && f.begun == nil {
+		text, closer, err := decompress(f.Name, bufio.NewReaderSize(&f.read, 256<<10))
+		if err != nil {
+			if f.read.failed != nil { // not what is in the file
+				err = fmt.Errorf("reading %s: %w", f.Name, f.read.failed)
+			}
+			f.begun = err
+			return err
 		}
+		f.text, f.closer = text, closer
+	}
+	return f.begun
+}
+
+// Read reads the text of the file. Its error names the file.
+func (f *File) Read(p []byte) (int, error) {
+	if err := f.start(); err != nil {
+		return 0, err
 	}
 	n, err := f.text.Read(p)
-	if err != nil && err != io.EOF {
-		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, gzip.ErrHeader) {
-			err = fmt.Errorf("%w: the file is cut off or damaged", err)
-		}
-		err = fmt.Errorf("reading %s: %w", f.Name, err)
+	switch {
+	case err == nil || err == io.EOF:
+	case f.read.failed != nil:
+		err = fmt.Errorf("reading %s: %w", f.Name, f.read.failed)
+	default: // the bytes came, and could not be decompressed
+		err = fmt.Errorf("reading %s: %w: it is damaged or cut off from here on; export or copy it again", f.Name, err)
 	}
 	return n, err
 }
@@ -116,13 +145,18 @@ func (f *File) Close() error {
 	return f.file.Close()
 }
 
+// counter counts the bytes that it reads, and keeps the first error that is not the end.
 type counter struct {
-	from  io.Reader
-	bytes atomic.Int64
+	from   io.Reader
+	bytes  atomic.Int64
+	failed error
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.from.Read(p)
 	c.bytes.Add(int64(n))
+	if err != nil && err != io.EOF && c.failed == nil {
+		c.failed = err
+	}
 	return n, err
 }

@@ -20,12 +20,16 @@ const piece = 1 << 20
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-func newLines(from io.Reader) *lines {
+func newLines(from io.Reader) (*lines, error) {
 	l := &lines{from: bufio.NewReaderSize(from, 256<<10), ended: true}
-	if first, err := l.from.Peek(len(byteOrderMark)); err == nil && bytes.Equal(first, byteOrderMark) {
+	first, err := l.from.Peek(len(byteOrderMark))
+	if err != nil && err != io.EOF {
+		return nil, err // bufio says it once
+	}
+	if bytes.Equal(first, byteOrderMark) {
 		_, _ = l.from.Discard(len(byteOrderMark))
 	}
-	return l
+	return l, nil
 }
 
 // next reads the next line, whole if it has no more than MaxRecord bytes.
