@@ -18,6 +18,9 @@ import (
 // predecessor's undecided transaction has to be awaited.
 const stalled = 2 * time.Minute
 
+// sayEvery is how often a restore that takes long says how far it is.
+const sayEvery = 5 * time.Second
+
 // fetched keeps what the group's offsets were committed with, for adjust.
 func (m *member) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
 	for _, g := range response.Groups {
@@ -205,7 +208,12 @@ func (m *member) read(a *assignment, lease *state.Partition, from, end int64, la
 	}
 	defer client.Close()
 
+	said := time.Now()
 	for at := from; at < end; {
+		if time.Since(said) > sayEvery {
+			said = time.Now()
+			m.log.Info("restoring a partition", "partition", a.partition, "records", at-from, "of", end-from, "since", time.Since(a.since).Round(time.Second))
+		}
 		ctx, cancel := context.WithTimeout(a.ctx, stalled)
 		fetches := client.PollFetches(ctx)
 		idle := ctx.Err() != nil
