@@ -17,23 +17,26 @@ type document struct {
 	inArray  bool // the elements of the outermost array, or of `records`, are read
 	envelope bool // that array is `records`
 	index    int  // of the next element, -1 outside of arrays
-	drop     int  // elements that the visitor has been told of already
 
 	collecting bool
 	tail       bool // what is collected is the rest of an envelope, behind its array
 	outline    outline
-	value      []byte // what is collected
+	value      []byte // what is collected; never nil, as text that was reported is (see broken)
 	line       int    // on which it begins
 	lineIndent []byte // the blanks that this line begins with
 }
 
 // document reads on from the line at hand until what it begins has ended at the end of a
-// line. Of its first array the first drop elements are not decoded.
-func (r *Reader) document(drop int) error {
+// line. The first settled elements of the array that the line begins are done with.
+func (r *Reader) document(settled int) error {
 	indent := indentOf(r.lines.line)
-	d := &document{r: r, indent: indent, lineIndent: indent, drop: drop, index: -1}
+	d := &document{r: r, indent: indent, lineIndent: indent, index: -1, value: []byte{}}
+	text := r.lines.line
+	if settled > 0 {
+		text = d.behind(settled, text)
+	}
 	for {
-		stop, err := d.piece(r.lines.line, indent)
+		stop, err := d.piece(text, indent)
 		if stop || err != nil {
 			return err
 		}
@@ -54,16 +57,60 @@ func (r *Reader) document(drop int) error {
 		case fresh:
 			indent = indentOf(r.lines.line)
 		}
+		text = r.lines.line
 	}
+}
+
+var arrayBegins = regexp.MustCompile(`^\s*(\{\s*(?i:"records")\s*:\s*)?\[`)
+
+// behind enters the array of the message and returns what is behind its first n elements,
+// cut where the Decoder cuts them, whether they are JSON or not.
+func (d *document) behind(n int, message []byte) []byte {
+	found := arrayBegins.FindSubmatchIndex(message)
+	if found == nil {
+		panic("BUG: records were decoded, and there is no array")
+	}
+	d.enterArray(found[2] >= 0)
+	d.index = n
+	rest := message[found[1]:]
+	for i := range n {
+		if i > 0 {
+			rest = bytes.TrimLeft(rest, " \t\r\n")[1:] // the comma
+		}
+		rest = rest[valueEnd(rest):]
+	}
+	return rest
+}
+
+// valueEnd returns where the first value of the text ends by its strings and brackets alone,
+// of whatever kind these are. It is empty where a comma or the array's end comes at once.
+func valueEnd(text []byte) int {
+	open, inString := 0, false
+	for i := 0; i < len(text); i++ {
+		switch b := text[i]; {
+		case inString:
+			if b == '\\' {
+				i++
+			} else if inString = b != '"'; !inString && open == 0 {
+				return i + 1
+			}
+		case b == '"':
+			inString = true
+		case b == '{' || b == '[':
+			open++
+		case open == 0 && (b == ',' || b == ']' || b == '}'):
+			return i
+		case b == '}' || b == ']':
+			if open--; open == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(text)
 }
 
 func indentOf(line []byte) []byte {
 	return bytes.Clone(line[:len(line)-len(bytes.TrimLeft(line, " \t"))])
-}
-
-// beginsLike reports whether the line begins with the blanks and a bracket.
-func beginsLike(line, indent []byte) bool {
-	return len(line) > len(indent) && bytes.HasPrefix(line, indent) && opens(line[len(indent)])
 }
 
 // piece follows a line or a piece of one. It reports whether the document is over.
@@ -144,7 +191,7 @@ func (d *document) enterArray(envelope bool) {
 // leaveArray ends the array. Behind that of an envelope the rest of the object is collected,
 // to be looked at by nobody.
 func (d *document) leaveArray() {
-	d.inArray, d.index, d.drop = false, -1, 0
+	d.inArray, d.index = false, -1
 	if !d.envelope {
 		return
 	}
@@ -156,65 +203,91 @@ func (d *document) leaveArray() {
 // finish hands on what was collected.
 func (d *document) finish() {
 	d.collecting = false
-	switch {
-	case d.tail:
+	if d.tail {
 		d.tail = false
 		return
-	case d.drop > 0:
-		d.drop--
-	default:
-		d.r.element(d.value, d.index, d.line)
 	}
+	d.r.element(d.value, d.index, d.line)
 	if d.inArray {
 		d.index++
 	}
 }
 
-// broken reports what was collected, without what of it seems to be the next record, and
-// goes on there (see the package comment). rest is what follows in the piece at hand. It
-// reports whether the document is over.
+// broken reports what was collected up to the line where reading goes on (see the package
+// comment). rest is what follows in the piece at hand. It reports whether the document is
+// over.
 func (d *document) broken(reason string, rest []byte) (over bool, err error) {
 	lines := d.r.lines
 	d.collecting, d.tail = false, false
-	over = !d.inArray || bytes.Equal(d.lineIndent, d.indent)
 	text := append(d.value, rest...)
-	next := d.nextLike(text)
-	d.report(reason, text[:next])
-	if d.inArray {
-		d.index++
-	}
-	if next < len(text) {
-		lines.unread(text[next:], d.line+bytes.Count(text[:next], []byte("\n")))
-		return over, nil
-	}
-	for {
-		if err := lines.pass(); err != nil {
-			return true, err
+	for at := 0; ; {
+		n := bytes.IndexByte(text[at:], '\n') + 1
+		if at += n; n == 0 || at == len(text) {
+			break
 		}
-		if err := lines.more(); err == io.EOF {
-			return true, nil
-		} else if err != nil {
-			return true, err
+		if d.resumes(text[at:]) {
+			lines.unread(text[at:], d.line+bytes.Count(text[:at], []byte("\n")))
+			return d.passed(reason, text[:at], text[at:]), nil
 		}
-		if beginsLike(lines.line, d.lineIndent) {
+	}
+	if reason == ReasonTooLarge { // of it the beginning is enough
+		d.report(reason, text)
+		text = nil
+		err = lines.pass()
+		d.line = lines.number + 1
+	}
+	for err == nil {
+		begins := lines.ended
+		if begins && !d.inArray {
+			return d.passed(reason, text, nil), nil
+		}
+		if len(text) >= MaxRecord {
+			d.report(reason, text)
+			text, d.line = nil, lines.number
+			if begins {
+				d.line++
+			}
+		}
+		err = lines.more()
+		if err == nil && begins && d.resumes(lines.line) {
+			over = d.passed(reason, text, lines.line)
 			lines.unread(lines.line, lines.number)
 			return over, nil
 		}
+		if text != nil || len(bytes.TrimSpace(lines.line)) > 0 {
+			text = append(text, lines.line...)
+		}
 	}
+	d.passed(reason, text, nil)
+	if err == io.EOF {
+		err = nil
+	}
+	return true, err
 }
 
-// nextLike returns where a line of the text, but its first, begins as the value's own line
-// does, and the text's length where none does.
-func (d *document) nextLike(text []byte) int {
-	for at := 0; ; {
-		n := bytes.IndexByte(text[at:], '\n')
-		if n < 0 {
-			return len(text)
-		}
-		if at += n + 1; beginsLike(text[at:], d.lineIndent) {
-			return at
-		}
+// resumes reports whether the next record may begin with this line, which comes after one
+// that is broken. Outside of arrays every line may be one. In an array what is indented more
+// than the record was belongs to it.
+func (d *document) resumes(line []byte) bool {
+	if !d.inArray {
+		return true
 	}
+	text := bytes.TrimLeft(line, " \t")
+	return len(text) > 0 && opens(text[0]) && bytes.HasPrefix(d.lineIndent, line[:len(line)-len(text)])
+}
+
+// passed reports the text of a broken record, or what is left of it, if any. It reports whether the
+// document is over, by the line where reading goes on: that is not known to be in the array
+// where it is indented less than the record was, or as the document is.
+func (d *document) passed(reason string, text, next []byte) (over bool) {
+	if text != nil {
+		d.report(reason, text)
+	}
+	if !d.inArray {
+		return true
+	}
+	d.index++
+	return bytes.Equal(d.lineIndent, d.indent) || !bytes.HasPrefix(next, d.lineIndent)
 }
 
 func (d *document) report(reason string, text []byte) {

@@ -13,9 +13,15 @@
 // # Where JSON is broken
 //
 // A line that was cut off also does not end. So when brackets or strings turn out not to
-// fit, what was collected is reported as one unreadable record, and reading goes on at the
-// next line that begins as the record's line began, with the same blanks and a bracket: the
-// next line of a file with a message a line, the next record of a printed array.
+// fit, the line on which the record began is reported as unreadable, and reading goes on
+// with the next line, whatever it is: a file with a message a line loses one. In an array
+// that is spread over lines, where most lines are no records, the lines that follow are
+// reported with the broken one, up to the next that has a bracket where the record's line
+// had it, or further left.
+//
+// Nothing is passed in silence: each byte is in a record that was read, or in exactly one
+// that is reported, or is punctuation between records, as are an envelope's other keys. Only
+// of what is too large the rest of the line is left out.
 package export
 
 import (

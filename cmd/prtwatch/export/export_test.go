@@ -3,13 +3,14 @@ package export
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -25,15 +26,22 @@ type found struct {
 	ids        []string
 	unreadable []string // line:reason
 	skipped    int
+	events     []event
 }
 
 func read(tb interface{ Fatal(...any) }, text string) found {
 	var f found
 	err := NewReader(Visitor{
-		SignIn:     func(s *detector.SignIn) { f.ids = append(f.ids, strings.Clone(s.ID)) },
-		Unreadable: func(u Unreadable) { f.unreadable = append(f.unreadable, fmt.Sprintf("%d:%s", u.Line, u.Reason)) },
-		Skipped:    func(n int) { f.skipped += n },
-		Stop:       func() error { return nil },
+		SignIn: func(s *detector.SignIn) {
+			f.ids = append(f.ids, strings.Clone(s.ID))
+			f.events = append(f.events, event{id: f.ids[len(f.ids)-1]})
+		},
+		Unreadable: func(u Unreadable) {
+			f.unreadable = append(f.unreadable, fmt.Sprintf("%d:%s", u.Line, u.Reason))
+			f.events = append(f.events, event{text: strings.TrimSpace(string(u.Bytes))})
+		},
+		Skipped: func(n int) { f.skipped += n },
+		Stop:    func() error { return nil },
 	}).Read(strings.NewReader(text))
 	if err != nil {
 		tb.Fatal(err)
@@ -95,6 +103,19 @@ func TestRecordsAreFoundHoweverTheyLie(t *testing.T) {
 			found{ids: all, unreadable: []string{"15:malformed_json"}},
 		},
 		{"a printed array that is cut off", "[\n  " + printed("a", "  ") + ",\n  " + printed("b", "  ") + ",\n  " + printed("c", "  ") + ",\n  {\n    \"time\"", found{ids: all, unreadable: []string{"41:malformed_json"}}},
+		{
+			"a line that is cut off before odd lines", cut + "\n " + a + "\nnull\ntrue\nx{\"a\"\n" + b + "\n" + c,
+			found{ids: all, unreadable: []string{"1:malformed_json", "3:empty", "4:not_a_record", "5:not_a_record"}},
+		},
+		{
+			"a line that is cut off behind a colon before odd lines", a[:strings.Index(a, `"properties":`)+13] + "\n " + a + "\nnull\n" + b + "\n" + c,
+			found{ids: all, unreadable: []string{"1:malformed_json", "3:empty"}},
+		},
+		{
+			"a printed array that is cut off before lines", "[\n  " + printed("a", "  ") + ",\n  {\n    \"time\"\nrubbish\n" + b + "\n" + c,
+			found{ids: all, unreadable: []string{"15:malformed_json"}},
+		},
+		{"an envelope that lacks its end", `{"records":[` + a + "," + b + "," + c + "]", found{ids: all, unreadable: []string{"1:malformed_json"}}},
 		{"text", "hello\n" + a + "\nnull\n" + b + "\n5\n" + c, found{ids: all, unreadable: []string{"1:not_a_record", "3:empty", "5:not_a_record"}}},
 		{"text behind a record", a + " hello\n" + b + "\n" + c, found{ids: all, unreadable: []string{"1:not_a_record"}}},
 		{"no record in an array", "[\n" + a + ",\n5, \"x\", null,\n" + b + "," + c + "]", found{ids: all, unreadable: []string{"3:not_a_record", "3:not_a_record", "3:empty"}}},
@@ -106,53 +127,102 @@ func TestRecordsAreFoundHoweverTheyLie(t *testing.T) {
 		{"nothing", "", found{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := read(t, test.text); !reflect.DeepEqual(got, test.want) {
+			got := read(t, test.text)
+			got.events = nil
+			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
 		})
 	}
 }
 
-// TestNoRecordIsReadTwice cuts and garbles a good file anywhere: whatever comes of it, no
-// record is found twice or in another order.
-func TestNoRecordIsReadTwice(t *testing.T) {
+// event is one thing that a Reader tells: a sign-in's id or, where that is empty, what it
+// could not read.
+type event struct {
+	id   string
+	text string
+}
+
+func (e event) String() string { return fmt.Sprintf("%s%.60q", e.id, e.text) }
+
+// punctuation is what may lie between records, and between what is reported.
+var punctuation = regexp.MustCompile(`^(?:[\s,\[\]}]|\{\s*"records"\s*:\s*\[)*`)
+
+var behindArray = regexp.MustCompile(`\]\s*,\s*"`)
+
+// unexplained walks through the text by what the Reader told of it, and returns where the
+// first byte is that is neither in a record that was read, nor in one that was reported, nor
+// punctuation; len(text) if there is none.
+func unexplained(text string, events []event) int {
+	at := 0
+	for _, e := range events {
+		if e.id == "" {
+			n := strings.Index(text[at:], e.text)
+			if n < 0 || len(punctuation.FindString(text[at:at+n])) < n {
+				return at
+			}
+			at += n + len(e.text)
+			continue
+		}
+		at += len(punctuation.FindString(text[at:]))
+		decoder := json.NewDecoder(strings.NewReader(text[at:]))
+		var v struct{ Properties struct{ ID string } }
+		if decoder.Decode(&v) != nil || v.Properties.ID != e.id {
+			return at
+		}
+		at += int(decoder.InputOffset())
+	}
+	return at + len(punctuation.FindString(text[at:]))
+}
+
+// someFile draws a file in which messages lie in every way, and the ids in it.
+func someFile(t *rapid.T) (text string, ids []string) {
+	var out strings.Builder
+	for i := range rapid.IntRange(2, 8).Draw(t, "values") {
+		a, b := fmt.Sprintf("%d-a", i), fmt.Sprintf("%d-b", i)
+		switch rapid.IntRange(0, 5).Draw(t, "kind") {
+		case 0:
+			fmt.Fprintf(&out, "%s\n%s\n", record(a), record(b))
+		case 1:
+			fmt.Fprintf(&out, "{\"records\":[%s,%s]}\n", record(a), record(b))
+		case 2:
+			fmt.Fprintf(&out, "[\n  %s,\n  %s\n]\n", printed(a, "  "), printed(b, "  "))
+		case 3:
+			fmt.Fprintf(&out, "{\"records\": [\n%s,\n%s]\n}\n", record(a), record(b))
+		case 4:
+			fmt.Fprintf(&out, "%s\n%s\n", printed(a, ""), printed(b, ""))
+		case 5:
+			fmt.Fprintf(&out, " %s\n\n%s %s\n", record(a), record(b), rapid.SampledFrom([]string{"", " "}).Draw(t, "blank"))
+		}
+		ids = append(ids, a, b)
+	}
+	return out.String(), ids
+}
+
+// TestEveryByteIsReadOrReportedOnce cuts and garbles a good file anywhere: whatever comes of
+// it, each byte is in one record that is read, or in one that is reported, or punctuation;
+// so no record is found twice or in another order, either.
+func TestEveryByteIsReadOrReportedOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var text strings.Builder
-		var ids []string
-		for i := range rapid.IntRange(2, 8).Draw(t, "values") {
-			a, b := fmt.Sprintf("%d-a", i), fmt.Sprintf("%d-b", i)
-			switch rapid.IntRange(0, 4).Draw(t, "kind") {
-			case 0:
-				fmt.Fprintf(&text, "%s\n%s\n", record(a), record(b))
-			case 1:
-				fmt.Fprintf(&text, "{\"records\":[%s,%s]}\n", record(a), record(b))
-			case 2:
-				fmt.Fprintf(&text, "[\n  %s,\n  %s\n]\n", printed(a, "  "), printed(b, "  "))
-			case 3:
-				fmt.Fprintf(&text, "{\"records\": [\n%s,\n%s]\n}\n", record(a), record(b))
-			case 4:
-				fmt.Fprintf(&text, "%s\n%s\n", printed(a, ""), printed(b, ""))
-			}
-			ids = append(ids, a, b)
+		text, ids := someFile(t)
+		if got := read(t, text); !reflect.DeepEqual(got.ids, ids) || got.unreadable != nil {
+			t.Fatalf("%+v of\n%s", got, text)
 		}
-		whole := text.String()
-		if got := read(t, whole); !reflect.DeepEqual(got.ids, ids) || got.unreadable != nil {
-			t.Fatalf("%+v of\n%s", got, whole)
+		put := []string{"", "\n", "{", "]", "\"", "}\n{", ",", "\\", "\nnull\ntrue\nx{}\n", "\nrubbish", "\n  {\"a\n" + record("x") + "\n"}
+		for range rapid.IntRange(1, 3).Draw(t, "damages") {
+			from := rapid.IntRange(0, len(text)-1).Draw(t, "from")
+			to := min(len(text), from+rapid.IntRange(0, 100).Draw(t, "cut"))
+			text = text[:from] + rapid.SampledFrom(put).Draw(t, "put") + text[to:]
 		}
-		from := rapid.IntRange(0, len(whole)-1).Draw(t, "from")
-		to := min(len(whole), from+rapid.IntRange(0, 100).Draw(t, "cut"))
-		damaged := whole[:from] + rapid.SampledFrom([]string{"", "\n", "{", "]", "\"", "}\n{", ",", "\\"}).Draw(t, "put") + whole[to:]
-		got := read(t, damaged)
-		rest := ids
-		for _, id := range got.ids {
-			if !slices.Contains(ids, id) { // the damage is in the id
-				continue
-			}
-			i := slices.Index(rest, id)
-			if i < 0 {
-				t.Fatalf("%s is twice, or before its time, in %v of\n%s", id, got.ids, damaged)
-			}
-			rest = rest[i+1:]
+		got := read(t, text)
+		if got.skipped > 0 {
+			t.Skip("the damage is in the category")
+		}
+		if behindArray.MatchString(text) {
+			t.Skip("the damage may be an envelope's key behind its array, which nobody looks at")
+		}
+		if at := unexplained(text, got.events); at < len(text) {
+			t.Fatalf("from byte %d on it is not so: %q\nit told %v of\n%s", at, text[at:], got.events, text)
 		}
 	})
 }
@@ -183,6 +253,26 @@ func TestCompressedFilesAreKnownByTheirFirstBytes(t *testing.T) {
 		}
 		if err := f.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestTheRestOfALongBrokenLineIsReported(t *testing.T) {
+	garbage := strings.Repeat("rubbish ", 3<<20)
+	for name, text := range map[string]string{
+		"in an array":       "[\n" + record("a") + ",\n{\"x\" " + garbage + "\n" + record("b") + "\n]\n",
+		"outside of arrays": record("a") + "\n{\"x\" " + garbage + "\n" + record("b") + "\n",
+	} {
+		got := read(t, text)
+		reported := 0
+		for _, e := range got.events {
+			reported += strings.Count(e.text, "rubbish")
+		}
+		if want := len(garbage) / len("rubbish "); reported < want-1 || reported > want { // one may be cut in two
+			t.Errorf("%s: %d of %d words are reported", name, reported, want)
+		}
+		if !reflect.DeepEqual(got.ids, []string{"a", "b"}) {
+			t.Errorf("%s: read %v", name, got.ids)
 		}
 	}
 }

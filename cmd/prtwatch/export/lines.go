@@ -9,7 +9,8 @@ import (
 // lines cuts a text into lines, and a line that is longer than can be held into pieces.
 type lines struct {
 	from   *bufio.Reader
-	pushed []byte // comes before what from has
+	pushed []byte // what was unread; of it the first taken bytes are read again
+	taken  int
 	line   []byte // the line, or piece, at hand; with its line break
 	ended  bool   // whether line reaches to the line's end
 	number int    // of the line at hand, from 1
@@ -51,9 +52,13 @@ func (l *lines) pass() error {
 	return nil
 }
 
-// unread puts text back, that begins at the beginning of line number.
+// unread puts text back, which is what was read last, from the beginning of line number on.
 func (l *lines) unread(text []byte, number int) {
-	l.pushed = append(bytes.Clone(text), l.pushed...)
+	if len(text) <= l.taken {
+		l.taken -= len(text) // no copy: a text may be unread line by line
+	} else {
+		l.pushed, l.taken = append(bytes.Clone(text), l.pushed[l.taken:]...), 0
+	}
 	l.line, l.number, l.ended = l.line[:0], number-1, true
 }
 
@@ -64,16 +69,16 @@ func (l *lines) fill(limit int) error {
 	}
 	l.line, l.ended = l.line[:0], false
 	for !l.ended && len(l.line) < limit {
-		var part []byte
-		if len(l.pushed) > 0 {
-			n := bytes.IndexByte(l.pushed, '\n') + 1
+		if rest := l.pushed[l.taken:]; len(rest) > 0 {
+			n := bytes.IndexByte(rest, '\n') + 1
 			if l.ended = n > 0; !l.ended {
-				n = len(l.pushed)
+				n = len(rest)
 			}
-			part, l.pushed = l.pushed[:n], l.pushed[n:]
-			l.line = append(l.line, part...)
+			l.line = append(l.line, rest[:n]...)
+			l.taken += n
 			continue
 		}
+		l.pushed, l.taken = nil, 0
 		part, err := l.from.ReadSlice('\n')
 		l.line = append(l.line, part...)
 		switch err {
