@@ -79,20 +79,19 @@ func (s *schema) keys() []string {
 	return keys
 }
 
-// nearest returns the key, or section, that was most likely meant: one with the same last
-// name in another section, else the one with the fewest letters to change.
+// nearest returns the key, or section, that was most likely meant, empty where none is near:
+// one that differs by a letter, one with the same last name in another section, or Nearest.
 func (s *schema) nearest(key string) string {
-	best, least := "", 0
+	meant := Nearest(key, s.keys())
+	if meant != "" && levenshtein.ComputeDistance(key, meant) == 1 {
+		return meant
+	}
 	for _, candidate := range s.keys() {
-		distance := 2 * levenshtein.ComputeDistance(key, candidate)
 		if lastName(candidate) == lastName(key) {
-			distance = min(distance, 3)
-		}
-		if best == "" || distance < least {
-			best, least = candidate, distance
+			return candidate
 		}
 	}
-	return best
+	return meant
 }
 
 func lastName(key string) string { return key[strings.LastIndex(key, ".")+1:] }
@@ -100,7 +99,16 @@ func lastName(key string) string { return key[strings.LastIndex(key, ".")+1:] }
 // unknown is the error for a key that does not exist. spell writes a key the way that the
 // source would have it.
 func (s *schema) unknown(key string, spell func(string) string) error {
-	return fmt.Errorf("there is no key %s; did you mean %s?", key, spell(s.nearest(key)))
+	if key == "" {
+		return fmt.Errorf("the key is missing; name one, such as %s", spell("kafka.brokers"))
+	}
+	if meant := s.nearest(key); meant != "" {
+		return fmt.Errorf("there is no key %s; did you mean %s?", key, spell(meant))
+	}
+	if i := strings.LastIndex(key, "."); i > 0 && s.isSection(key[:i]) {
+		return fmt.Errorf("there is no key %s; %s has %s", key, key[:i], s.below(key[:i]))
+	}
+	return fmt.Errorf("there is no key %s; prtwatch config prints all there are", key)
 }
 
 // takesList reports whether the value is a list.

@@ -8,6 +8,7 @@
 package settings
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -143,12 +144,11 @@ func (s *Settings) read(sources Sources) ([]given, []error) {
 	var found []given
 	var problems []error
 	if sources.File != "" {
-		file, err := os.Open(sources.File)
+		text, err := os.ReadFile(sources.File)
 		if err != nil {
 			return nil, []error{fmt.Errorf("--config %s: %w; name a YAML file that can be read", sources.File, errors.Unwrap(err))}
 		}
-		defer file.Close()
-		found, problems = fromFile(s.schema, sources.File, file, lookupIn(sources.Environ))
+		found, problems = fromFile(s.schema, sources.File, bytes.NewReader(text), lookupIn(sources.Environ))
 	}
 	env, envProblems := fromEnvironment(s.schema, sources.Environ)
 	set, setProblems := fromSet(s.schema, sources.Set)

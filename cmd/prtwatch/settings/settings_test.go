@@ -133,6 +133,12 @@ func TestAWrongTurnIsOneLineThatNamesItAndTheRemedy(t *testing.T) {
 		{name: "unknown key", file: "kafka:\n  broker: [a:1]", want: "prtwatch.yaml:2: there is no key kafka.broker; did you mean kafka.brokers?"},
 		{name: "unknown section", file: "kafak: {brokers: [a:1]}", want: "prtwatch.yaml:1: there is no key kafak; did you mean kafka?"},
 		{name: "key without its section", file: "merge_wait: 5s", want: "prtwatch.yaml:1: there is no key merge_wait; did you mean split.merge_wait?"},
+		{name: "nothing near", environ: "PRTWATCH_ALERT_TOKEN=x", want: "PRTWATCH_ALERT_TOKEN: there is no key alert_token; prtwatch config prints all there are"},
+		{name: "nothing near in the section", set: "kafka.colour=red", want: "--set: there is no key kafka.colour; kafka has tls, sasl, brokers"},
+		{name: "no key", set: "=3", want: `--set "=3": the key is missing; write --set KEY=VALUE`},
+		{name: "no key and no value", set: " ", want: `--set " ": the key is missing; write --set KEY=VALUE`},
+		{name: "no key in the environment", environ: "PRTWATCH_=3", want: "PRTWATCH_: the key is missing; name one, such as PRTWATCH_KAFKA__BROKERS"},
+		{name: "no key in the file", file: "'': 3", want: "prtwatch.yaml:1: the key is missing; name one, such as kafka.brokers"},
 		{name: "key twice", file: "log: {level: info}\nlog: {level: warn}", want: "prtwatch.yaml:2: log: is given twice, first in line 1"},
 		{name: "syntax", file: "kafka:\n  brokers: [a:1\nlog: {}\n", want: "prtwatch.yaml:2: reading YAML: did not find expected ',' or ']'"},
 		{name: "tab", file: "kafka:\n\tbrokers: [a:1]", want: "prtwatch.yaml:2: reading YAML: found character that cannot start any token"},
@@ -181,8 +187,8 @@ func TestAWrongTurnIsOneLineThatNamesItAndTheRemedy(t *testing.T) {
 func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 	_, err := Load(Sources{
 		File:    write(t, "kafkaa: 1\nlog: {levle: info}"),
-		Environ: []string{"PRTWATCH_X=1"},
-		Set:     []string{"y=1"},
+		Environ: []string{"PRTWATCH_INSTANC=1"},
+		Set:     []string{"delivry=1"},
 	})
 	if got := strings.Count(err.Error(), "did you mean"); got != 4 {
 		t.Errorf("%d of 4 problems in:\n%v", got, err)
@@ -193,6 +199,26 @@ func TestAMissingFileIsNamed(t *testing.T) {
 	_, err := Load(Sources{File: filepath.Join(t.TempDir(), "none.yaml")})
 	if err == nil || !strings.Contains(err.Error(), "none.yaml: no such file or directory; name a YAML file") {
 		t.Error(err)
+	}
+}
+
+func TestAFolderIsNoConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Load(Sources{File: dir})
+	if want := "--config " + dir + ": is a directory; name a YAML file that can be read"; err == nil || err.Error() != want {
+		t.Errorf("%v, not %s", err, want)
+	}
+}
+
+func TestOnlyANearNameIsSuggested(t *testing.T) {
+	names := []string{"config", "demo", "gen", "replay", "run", "topics", "version"}
+	for given, want := range map[string]string{
+		"relpay": "replay", "topic": "topics", "verson": "version", "rnu": "", "rum": "run", "cofnig": "config",
+		"nosuch": "", "x": "", "": "", "detect": "", "generate": "",
+	} {
+		if got := Nearest(given, names); got != want {
+			t.Errorf("%q: %q, not %q", given, got, want)
+		}
 	}
 }
 

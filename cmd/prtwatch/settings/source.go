@@ -63,6 +63,10 @@ func fromSet(s *schema, assignments []string) ([]given, []error) {
 	for _, assignment := range assignments {
 		key, text, ok := strings.Cut(assignment, "=")
 		key = strings.TrimSpace(key)
+		if key == "" {
+			problems = append(problems, fmt.Errorf("--set %q: the key is missing; write --set KEY=VALUE", assignment))
+			continue
+		}
 		if !ok {
 			problems = append(problems, fmt.Errorf("--set %s: needs a value: write --set %s=VALUE", key, key))
 			continue
