@@ -45,12 +45,17 @@ func openDeadLetters(name string, inputs []string) (*deadLetters, error) {
 	return &deadLetters{file: file, out: bufio.NewWriter(file)}, nil
 }
 
+// sameFile reports whether both names are one file, which need not be there yet.
 func sameFile(a, b string) bool {
 	if filepath.Clean(a) == filepath.Clean(b) {
 		return true
 	}
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)
+	if errX != nil && errY != nil && filepath.Base(a) == filepath.Base(b) { // to be made
+		x, errX = os.Stat(filepath.Dir(a))
+		y, errY = os.Stat(filepath.Dir(b))
+	}
 	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 

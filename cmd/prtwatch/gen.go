@@ -44,7 +44,10 @@ a history before it.
 
 To Kafka it writes as Azure does: without a key, one message after another to all partitions
 in turn. The timestamp of a message is the time of its newest record, as if it had been
-exported then: give the topic a retention.ms that is longer than the history.`,
+exported then: give the topic a retention.ms that is longer than the history.
+
+Let a history be whole before prtwatch run reads the topic: at the end of the topic run waits
+for no partition, and a history that comes at full speed is judged out of order there.`,
 		Example: `  prtwatch gen --users 200 --days 16 --out tenant.jsonl --labels labels.jsonl
   prtwatch gen --rate 100 --for 10m --config prtwatch.yaml`,
 		Args: cobra.NoArgs,
@@ -69,12 +72,13 @@ func (f genFlags) options(now time.Time) (tenant.Options, error) {
 	o := tenant.Options{Users: f.users, Days: f.days, Seed: f.seed, Rate: f.rate}
 	shape, err := tenant.ParseShape(f.shape)
 	o.Shape = shape
-	problems := []error{err}
+	var problems []error
 	wrongFlag := func(bad bool, format string, args ...any) {
 		if bad {
 			problems = append(problems, fmt.Errorf(format, args...))
 		}
 	}
+	wrongFlag(err != nil, "--%w", err)
 	wrongFlag(f.users < 1 || f.users > 1_000_000, "--users %d: is not within 1 and 1000000", f.users)
 	wrongFlag(f.days < 0 || f.days > 366, "--days %d: is not within 0 and 366", f.days)
 	wrongFlag(!(f.rate >= 0 && f.rate <= 1e6), "--rate %v: is not within 0 and 1000000", f.rate)
@@ -82,7 +86,7 @@ func (f genFlags) options(now time.Time) (tenant.Options, error) {
 	wrongFlag(f.lasts < 0, "--for %s: give a time such as 10m, or leave it out", f.lasts)
 	wrongFlag(f.lasts > 0 && f.rate == 0, "--for %s: goes with --rate; a history is bounded by --days", f.lasts)
 	wrongFlag(f.start != "" && f.rate > 0, "--start: a tenant in the present (--rate) cannot begin at another time; leave one of them out")
-	wrongFlag(f.out != "" && f.out == f.labels, "--labels %s: is where the messages go; name another file", f.labels)
+	wrongFlag(f.out != "" && f.labels != "" && sameFile(f.out, f.labels), "--labels %s: is where the messages go; name another file", f.labels)
 	if o.Days == 0 && o.Rate == 0 {
 		o.Days = historyDays
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -79,6 +80,10 @@ func file(t *testing.T, name, text string) string {
 
 func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 	taken := file(t, "taken", "")
+	link, linked := filepath.Join(t.TempDir(), "link"), filepath.Join(t.TempDir(), "linked")
+	if err := errors.Join(os.Symlink(taken, link), os.Symlink(filepath.Dir(link), linked)); err != nil {
+		t.Fatal(err)
+	}
 	badYAML := file(t, "bad.yaml", "kafka:\n  brokers: [a:1\n")
 	badKey := file(t, "key.yaml", "detection:\n  allow_list: []\n")
 	badAllow := file(t, "allow.txt", "192.0.2.0/24\n192.0.2.300\n")
@@ -91,7 +96,13 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 		{"relpay x", "there is no command relpay; did you mean replay?"},
 		{"replay --dead-leter x y", "prtwatch replay has no flag --dead-leter; did you mean --dead-letter?"},
 		{"--confg x version", "prtwatch version has no flag --confg; did you mean --config?"},
-		{"version x", `unknown command "x" for "prtwatch version"`},
+		{"nosuch", "there is no command nosuch; there are config, demo, gen, replay, run, topics, version"},
+		{"gen --nosuch", "prtwatch gen has no flag --nosuch; see prtwatch gen --help"},
+		{"gen -c 5", "prtwatch gen has no flag -c; see prtwatch gen --help"},
+		{"gen extra", "prtwatch gen takes no arguments; leave out extra, or see prtwatch gen --help"},
+		{"version x y", "prtwatch version takes no arguments; leave out x y, or see prtwatch version --help"},
+		{"config --set =3", `--set "=3": the key is missing; write --set KEY=VALUE`},
+		{"config --config " + filepath.Dir(taken), "--config " + filepath.Dir(taken) + ": is a directory; name a YAML file that can be read"},
 		{"replay", "replay: a file is missing: prtwatch replay FILE..., - for standard input"},
 		{"replay none.jsonl", "none.jsonl: no such file or directory; name a file that can be read, or - for standard input"},
 		{"replay " + filepath.Dir(taken), filepath.Dir(taken) + ": is a folder; name the files in it"},
@@ -110,13 +121,20 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 		{"topics --input", "--input: says that --create makes the input topics too; add --create"},
 		{"topics --set kafka.brokers=", "kafka.brokers: empty: list at least one host:port"},
 		{"topics --set kafka.sasl.mechanism=PLAIN --set kafka.sasl.user=u --set kafka.sasl.password_file=none", "kafka.sasl.password_file: none: "},
-		{"gen --shape round --out -", `shape "round": none of diagnostic, table, mixed`},
+		{"gen --shape round --out -", `--shape "round": none of diagnostic, table, mixed`},
 		{"gen --users 0 --out -", "--users 0: is not within 1 and 1000000"},
-		{"gen --users many --out -", `invalid argument "many" for "--users" flag`},
-		{"gen --for 5 --out -", `invalid argument "5" for "--for" flag: time: missing unit in duration "5"`},
+		{"gen --users many --out -", `--users "many": give a whole number, such as 10`},
+		{"gen --seed -1 --out -", `--seed "-1": give a whole number, 0 or more`},
+		{"gen --rate much --out -", `--rate "much": give a number, such as 10 or 0.5`},
+		{"gen --for abc --rate 1 --out -", `--for "abc": give a time with its unit, such as 20s or 10m`},
+		{"gen --for 5 --out -", `--for "5": give a time with its unit, such as 20s or 10m`},
 		{"gen --for 5s --out -", "--for 5s: goes with --rate; a history is bounded by --days"},
 		{"gen --start yesterday --out -", `--start "yesterday": is no time such as 2026-11-01T00:00:00Z`},
 		{"gen --out - --labels -", "--labels -: is where the messages go; name another file"},
+		{"gen --out " + taken + " --labels " + taken, "--labels " + taken + ": is where the messages go; name another file"},
+		{"gen --out " + taken + " --labels " + link, "--labels " + link + ": is where the messages go; name another file"},
+		{"gen --out " + filepath.Dir(link) + "/new --labels " + filepath.Dir(link) + "/./new", "--labels " + filepath.Dir(link) + "/./new: is where"},
+		{"gen --out " + filepath.Dir(link) + "/new --labels " + linked + "/new", "--labels " + linked + "/new: is where"},
 		{"gen --out " + noFolder, "--out " + noFolder + ": no such file or directory; name a file that can be written"},
 	} {
 		t.Run(test.args, func(t *testing.T) {

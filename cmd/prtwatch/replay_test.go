@@ -209,12 +209,15 @@ func pipes(t *testing.T, cmd *exec.Cmd) (io.WriteCloser, io.Reader) {
 	return stdin, stdout
 }
 
-// endBySignal interrupts the process and expects it to end soon with the code.
+// endBySignal interrupts the process, twice at once as timeout(1) does, and expects it to
+// end soon with the code.
 func endBySignal(t *testing.T, cmd *exec.Cmd, code int) {
 	t.Helper()
 	begun := time.Now()
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_ = cmd.Wait()
 	if got, took := cmd.ProcessState.ExitCode(), time.Since(begun); got != code || took > 5*time.Second {

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/prtwatch/prtwatch/cmd/prtwatch/settings"
 )
 
 // root is the command line: the subcommands, and the flags that all of them take.
@@ -34,7 +35,11 @@ kafka.brokers), then --set; the later wins. In the last two a list is comma-sepa
 	}
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return fmt.Errorf("there is no command %s; did you mean %s?", args[0], nearest(args[0], commandNames(root)))
+			names := commandNames(root)
+			if meant := settings.Nearest(args[0], names); meant != "" {
+				return fmt.Errorf("there is no command %s; did you mean %s?", args[0], meant)
+			}
+			return fmt.Errorf("there is no command %s; there are %s", args[0], strings.Join(names, ", "))
 		}
 		return fmt.Errorf("a command is missing: %s; see prtwatch --help", strings.Join(commandNames(root), ", "))
 	}
@@ -45,6 +50,11 @@ kafka.brokers), then --set; the later wins. In the last two a list is comma-sepa
 	root.PersistentFlags().StringVar(&p.sources.File, "config", "", "read the configuration from this YAML `FILE`")
 	root.PersistentFlags().StringArrayVar(&p.sources.Set, "set", nil, "set one `KEY=VALUE` of the configuration (repeatable)")
 	root.AddCommand(p.subcommands()...)
+	for _, c := range root.Commands() {
+		if c.Use == c.Name() { // cobra.NoArgs calls an argument an unknown command
+			c.Args = noArguments
+		}
+	}
 	return root
 }
 
@@ -58,25 +68,55 @@ func commandNames(root *cobra.Command) []string {
 	return names
 }
 
-// flagError suggests the flag that was meant.
-func flagError(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
-		return err
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
-	var names []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
-	given := "--" + unknown.GetSpecifiedName()
-	return fmt.Errorf("%s has no flag %s; did you mean %s?", cmd.CommandPath(), given, nearest(given, names))
+	return fmt.Errorf("%s takes no arguments; leave out %s, or see %s --help", cmd.CommandPath(), strings.Join(args, " "), cmd.CommandPath())
 }
 
-// nearest returns the name with the fewest letters to change.
-func nearest(given string, names []string) string {
-	best, least := "", 0
-	for _, name := range names {
-		if d := levenshtein.ComputeDistance(given, name); best == "" || d < least {
-			best, least = name, d
+// flagError says of a flag that it does not exist, or what would be right for it.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &unknown):
+		return unknownFlag(cmd, unknown)
+	case errors.As(err, &invalid):
+		if right := rightValue(invalid.GetFlag().Value.Type()); right != "" {
+			return fmt.Errorf("--%s %q: give %s", invalid.GetFlag().Name, invalid.GetValue(), right)
 		}
 	}
-	return best
+	return err
+}
+
+// unknownFlag suggests the flag that was meant.
+func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
+	given := unknown.GetSpecifiedName()
+	if unknown.GetSpecifiedShortnames() != "" {
+		return fmt.Errorf("%s has no flag -%s; see %s --help", cmd.CommandPath(), given, cmd.CommandPath())
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if meant := settings.Nearest(given, names); meant != "" {
+		return fmt.Errorf("%s has no flag --%s; did you mean --%s?", cmd.CommandPath(), given, meant)
+	}
+	return fmt.Errorf("%s has no flag --%s; see %s --help", cmd.CommandPath(), given, cmd.CommandPath())
+}
+
+// rightValue is what a flag of the type takes; empty where any text will do.
+func rightValue(kind string) string {
+	switch kind {
+	case "duration":
+		return "a time with its unit, such as 20s or 10m"
+	case "int":
+		return "a whole number, such as 10"
+	case "uint64":
+		return "a whole number, 0 or more"
+	case "float64":
+		return "a number, such as 10 or 0.5"
+	case "bool":
+		return "true or false"
+	}
+	return ""
 }
