@@ -144,6 +144,12 @@ func (d *Detector) eventTime(s *SignIn) time.Time {
 	return s.Generated
 }
 
+// Hour returns the hour that Judge judges s at.
+func (d *Detector) Hour(s *SignIn) int32 {
+	at, _ := d.clamp(d.eventTime(s), s.Arrived)
+	return HourOf(at)
+}
+
 // clamp returns the time to judge at: the arrival where t lies more than max_future after
 // it, so that one record dated in the future does not close its user's window.
 func (d *Detector) clamp(t, arrived time.Time) (time.Time, bool) {

@@ -19,6 +19,7 @@ type entry struct {
 	user    string
 	profile *Profile
 	encoded []byte // made by Changes; nil once the profile was handed out again
+	deleted bool   // by a sweep, in the open transaction
 	size    int
 }
 

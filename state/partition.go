@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -36,6 +37,7 @@ type Partition struct {
 	order  []*entry          // the same, in the order of their first change
 	key    []byte            // scratch
 
+	swept     []byte        // the user at which the next Sweep begins
 	restoring *pebble.Batch // of Put; nil where there is none
 	advanced  *Checkpoint   // holds once restoring is written
 }
@@ -67,9 +69,90 @@ func (p *Partition) Profile(user string) (*Profile, error) {
 		e = &entry{user: strings.Clone(user), profile: profile}
 		p.cache.add(e)
 	}
-	e.encoded = nil
+	e.encoded, e.deleted = nil, false
 	p.last = e
 	return e.profile, nil
+}
+
+// ProfileAt returns what Profile does, but for a user of whom nothing was seen in the hours
+// that are kept before now, the event time of the partition as an hour: of him nothing is
+// known any more, be he swept yet or not. So what a sweep has come to cannot be seen.
+func (p *Partition) ProfileAt(user string, now int32) (*Profile, error) {
+	profile, err := p.Profile(user)
+	if err != nil || !profile.expired(now) {
+		return profile, err
+	}
+	// Begun anew among the changed ones, so that a rollback finds the old one again.
+	p.cache.remove(user)
+	e := &entry{user: strings.Clone(user), profile: newProfile(p.store.limits)}
+	e.profile.changed = true
+	if open := p.open[user]; open != nil {
+		*open = entry{user: open.user, profile: e.profile}
+		e = open
+	}
+	p.last = e
+	return e.profile, nil
+}
+
+// Sweep deletes, among the next most users in the order of their keys, those of whom nothing
+// was seen in the hours that are kept before now. Deletions are changes like others: Changes
+// yields them without a value. It reports true when it has come to the partition's end; the
+// next call begins at its start. After a Rollback a sweep goes on where it was, and finds
+// what was rolled back the next time round.
+func (p *Partition) Sweep(now int32, most int) (ended bool, err error) {
+	p.settle()
+	if p.token == nil {
+		return false, errReleased
+	}
+	prefix := len(p.prefix(kindProfile))
+	lower := append(slices.Clone(p.key), p.swept...)
+	upper := append(slices.Clone(p.key[:prefix-1]), kindProfile+1)
+	ended = true
+	err = p.store.use(func(db *pebble.DB) error {
+		iter, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+		if err != nil {
+			return err
+		}
+		for ok := iter.First(); ok; ok = iter.Next() {
+			user := iter.Key()[prefix:]
+			if most == 0 {
+				ended = false
+				p.swept = append(p.swept[:0], user...)
+				break
+			}
+			most--
+			if p.open[string(user)] != nil {
+				continue
+			}
+			value, err := iter.ValueAndErr()
+			if err != nil {
+				return errors.Join(err, iter.Close())
+			}
+			profile, err := decodeProfile(value, p.store.limits)
+			if err != nil {
+				return errors.Join(err, iter.Close())
+			}
+			if profile.expired(now) {
+				p.delete(string(user))
+			}
+		}
+		return iter.Close()
+	})
+	if err != nil {
+		return false, fmt.Errorf("sweeping partition %d: %w", p.number, err)
+	}
+	if ended {
+		p.swept = p.swept[:0]
+	}
+	return ended, nil
+}
+
+// delete adds the deletion of a user to the changes.
+func (p *Partition) delete(user string) {
+	p.cache.remove(user)
+	e := &entry{user: user, profile: newProfile(p.store.limits), deleted: true}
+	p.open[user] = e
+	p.order = append(p.order, e)
 }
 
 // settle moves the profile that was handed out last to the changed ones if it has changed.
@@ -126,8 +209,8 @@ func (p *Partition) profileKey(user string) []byte {
 	return p.key
 }
 
-// Changes yields the user and the encoded profile of each profile that changed since the
-// last Commit or Rollback, in the order of their first change. The bytes must not be
+// Changes yields the user and the encoded profile, nil for one that was deleted, of each
+// profile that changed since the last Commit or Rollback, in the order of their first change. The bytes must not be
 // altered; they stay as they are, also when the profile changes again.
 func (p *Partition) Changes() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
@@ -141,6 +224,9 @@ func (p *Partition) Changes() iter.Seq2[string, []byte] {
 }
 
 func (e *entry) encode() []byte {
+	if e.deleted {
+		return nil
+	}
 	if e.encoded == nil {
 		e.encoded = e.profile.appendTo(nil)
 	}
@@ -156,6 +242,9 @@ func (p *Partition) Commit(cp Checkpoint) error {
 	}
 	for _, e := range p.order {
 		p.store.count.evictedKnown.Add(e.profile.evictions)
+		if e.deleted {
+			continue
+		}
 		e.profile.changed, e.profile.evictions, e.encoded = false, 0, nil
 		p.cache.add(e)
 	}
@@ -170,7 +259,13 @@ func (p *Partition) commit(cp Checkpoint) error {
 	batch := new(pebble.Batch)
 	defer batch.Close()
 	for _, e := range p.order {
-		if err := batch.Set(p.profileKey(e.user), e.encode(), nil); err != nil {
+		var err error
+		if e.deleted {
+			err = batch.Delete(p.profileKey(e.user), nil)
+		} else {
+			err = batch.Set(p.profileKey(e.user), e.encode(), nil)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -52,6 +52,11 @@ func (p *Profile) seen() bool { return len(p.ips.keys) > 0 || len(p.asns.keys) >
 // floor is the earliest hour that is kept.
 func (p *Profile) floor() int64 { return int64(p.newest) - int64(p.limits.span()) }
 
+// expired reports whether the user was seen once, and in no hour that is kept before now.
+func (p *Profile) expired(now int32) bool {
+	return p.seen() && int64(p.newest) < int64(now)-int64(p.limits.span())
+}
+
 // KnownIP reports whether the address was seen in an hour of [from, to].
 func (p *Profile) KnownIP(ip string, from, to int32) bool { return p.known(&p.ips, ip, from, to) }
 

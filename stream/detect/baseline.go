@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -90,36 +91,55 @@ func (b *baselineTopic) stale(cp state.Checkpoint, start, end int64, now time.Ti
 const markPrefix = "prtwatch/1"
 
 // mark is what the offset of a partition is committed with: that everything before it is in
-// the baseline topic of this id below offset next. A topic that is another, or ends earlier,
-// has lost what users were known by.
-func (b *baselineTopic) mark(next int64) string {
-	return markPrefix + " " + hex.EncodeToString(b.id[:]) + " " + strconv.FormatInt(next, 10)
+// the baseline topic of this id below offset next, and that the event time of the partition
+// had come to hour. A topic that is another, or ends earlier, has lost what users were known
+// by; the hour is nowhere else to be had when the partition moves on.
+func (b *baselineTopic) mark(next int64, hour int32) string {
+	return fmt.Sprintf("%s %s %d %d", markPrefix, hex.EncodeToString(b.id[:]), next, hour)
 }
 
 // holds says whether the baseline partition that ends at end has all that the mark of a
 // committed offset promises, and else what is wrong. A mark that is not ours (offsets
 // that an operator set) promises that something is there.
-func (b *baselineTopic) holds(mark string, end int64) (wrong string) {
-	id, next, ours := parseMark(mark)
+func (b *baselineTopic) holds(committed string, end int64) (wrong string) {
+	m, ours := parseMark(committed)
 	switch {
-	case ours && id != b.id:
+	case ours && m.id != b.id:
 		return "it is not the topic that the group's offsets belong to: it was deleted and made again"
-	case ours && next > end:
-		return fmt.Sprintf("it ends at offset %d and should reach %d: it lost records", end, next)
+	case ours && m.next > end:
+		return fmt.Sprintf("it ends at offset %d and should reach %d: it lost records", end, m.next)
 	case !ours && end == 0:
 		return "it is empty though the group has committed offsets"
 	}
 	return ""
 }
 
-func parseMark(mark string) (id [16]byte, next int64, ok bool) {
-	fields := strings.Fields(mark)
-	if len(fields) != 3 || fields[0] != markPrefix {
-		return id, 0, false
+// mark is a mark taken apart.
+type mark struct {
+	id   [16]byte
+	next int64
+	hour int32
+}
+
+// noHour is the event time of a partition of which nothing is known: before everything.
+const noHour = math.MinInt32
+
+// parseMark reports false for what a commit of another tool left.
+func parseMark(text string) (mark, bool) {
+	none := mark{hour: noHour}
+	fields := strings.Fields(text)
+	if len(fields) != 4 || fields[0] != markPrefix {
+		return none, false
 	}
-	if n, err := hex.Decode(id[:], []byte(fields[1])); err != nil || n != len(id) {
-		return id, 0, false
+	var m mark
+	if n, err := hex.Decode(m.id[:], []byte(fields[1])); err != nil || n != len(m.id) {
+		return none, false
 	}
-	next, err := strconv.ParseInt(fields[2], 10, 64)
-	return id, next, err == nil
+	next, nextErr := strconv.ParseInt(fields[2], 10, 64)
+	hour, hourErr := strconv.ParseInt(fields[3], 10, 32)
+	if nextErr != nil || hourErr != nil {
+		return none, false
+	}
+	m.next, m.hour = next, int32(hour)
+	return m, true
 }

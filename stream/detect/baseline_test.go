@@ -43,11 +43,11 @@ func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
 		end        int64
 		holds      bool
 	}{
-		{"the topic as it was", topic.mark(50), 50, true},
-		{"a partition that has seen ticks only", topic.mark(0), 0, true},
-		{"a topic that was made again", other.mark(50), 100, false},
-		{"a topic that was made again before anything was learned", other.mark(0), 0, false},
-		{"a topic that lost its end", topic.mark(50), 49, false},
+		{"the topic as it was", topic.mark(50, 7), 50, true},
+		{"a partition that has seen ticks only", topic.mark(0, 7), 0, true},
+		{"a topic that was made again", other.mark(50, 7), 100, false},
+		{"a topic that was made again before anything was learned", other.mark(0, 7), 0, false},
+		{"a topic that lost its end", topic.mark(50, 7), 49, false},
 		{"offsets that an operator set", "", 50, true},
 		{"offsets that an operator set, and nobody known", "member-1", 0, false},
 	} {

@@ -463,3 +463,57 @@ func (h *house) recreate(topic string, settings map[string]string) {
 	})
 	h.b.CreateTopic(topic, partitions, settings)
 }
+
+// Ticks alone move the time of a partition: who stayed away for the window and the lateness is
+// deleted, in Pebble and by a tombstone in the topic, and an instance that starts anew knows
+// the time from the committed offsets.
+func TestTicksSweepWhoStayedAway(t *testing.T) {
+	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+		h := newHouse(t, b)
+		h.produce(
+			signIn("first", "ada@example.com", "192.0.2.1", "64500", 0),
+			signIn("other", "bob@example.com", "192.0.2.2", "64501", 0),
+		)
+		one := h.start("one", t.TempDir())
+		h.judged()
+		tick := func(hours int) {
+			var ticks []*kgo.Record
+			for p := range int32(partitions) {
+				r := signins.Tick{Time: t0.Add(time.Duration(hours) * time.Hour)}.Record()
+				r.Topic, r.Partition = h.topics.Signins, p
+				ticks = append(ticks, r)
+			}
+			h.b.Produce(ticks...)
+		}
+		left := func() map[string]bool {
+			users := make(map[string]bool)
+			for _, r := range h.b.ReadAll(h.topics.Baseline) {
+				users[string(r.Key)] = r.Value != nil
+			}
+			return users
+		}
+		tick(detector.Window + 48)
+		h.judged()
+		if users := left(); !users["ada@example.com"] || !users["bob@example.com"] {
+			t.Errorf("swept within the window and the lateness: %v", users)
+		}
+		// bob comes back, so he stays.
+		h.produce(signIn("back", "bob@example.com", "192.0.2.2", "64501", detector.Window+48))
+		h.judged()
+		if err := one.stop(); err != nil {
+			t.Fatal(err)
+		}
+		two := h.start("two", t.TempDir())
+		tick(detector.Window + 48 + 12)
+		h.judged()
+		if users := left(); users["ada@example.com"] || !users["bob@example.com"] {
+			t.Errorf("after the sweep: %v, want bob alone", users)
+		}
+		h.produce(signIn("anew", "ada@example.com", "192.0.2.1", "64500", detector.Window+48+13))
+		h.judged()
+		if err := two.stop(); err != nil {
+			t.Fatal(err)
+		}
+		h.wantAlerts("first", "other", "back", "anew")
+	})
+}

@@ -59,7 +59,8 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 			input[partition] = offset
 		}
 		first := offset.EpochOffset().Offset < 0
-		if a := m.roster.startRestore(partition, ends.baselineEnd[partition]); a != nil {
+		committed, _ := parseMark(m.marks[partition])
+		if a := m.roster.startRestore(partition, ends.baselineEnd[partition], committed.hour); a != nil {
 			m.restores.Go(func() { m.restore(a, ends, first) })
 		}
 	}

@@ -32,6 +32,12 @@ type assignment struct {
 	// the member's own produces, which it waits for before it reads them.
 	next int64
 	last time.Time
+
+	// hour is the event time of the partition as of what is committed, now as of the work in
+	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
+	hour, now int32
+	sweeping  bool
+	swept     int32 // the event time at which the last sweep began
 }
 
 // phase is what is being done with an assigned partition.
@@ -116,7 +122,7 @@ func (r *roster) synced(partitions []int32) {
 }
 
 // startRestore returns the assignment of a partition whose restore has yet to begin, or nil.
-func (r *roster) startRestore(partition int32, next int64) *assignment {
+func (r *roster) startRestore(partition int32, end int64, hour int32) *assignment {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.mu.owned[partition]
@@ -124,7 +130,8 @@ func (r *roster) startRestore(partition int32, next int64) *assignment {
 		return nil
 	}
 	a.phase = restoring
-	a.restore = progress{end: next}
+	a.restore = progress{end: end}
+	a.hour, a.now, a.swept = hour, hour, hour
 	return a
 }
 

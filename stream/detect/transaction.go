@@ -46,10 +46,7 @@ func (m *member) judge(r *kgo.Record) error {
 	}
 	m.work.touched[r.Partition] = a
 	if kind, ok := signins.ControlOf(r.Headers); ok {
-		if err := signins.CheckControl(kind); err != nil {
-			return newerRecord(r, err)
-		}
-		return nil // a tick: nothing depends on the passing of time yet
+		return m.control(a, r, kind)
 	}
 	switch err := signins.Decode(r.Value, &m.signIn); {
 	case errors.Is(err, signins.ErrNewer):
@@ -59,7 +56,8 @@ func (m *member) judge(r *kgo.Record) error {
 		m.work.tally.unreadable++
 		return nil
 	}
-	profile, err := a.state.Profile(string(r.Key))
+	a.now = max(a.now, m.deps.Detector.Hour(&m.signIn))
+	profile, err := a.state.ProfileAt(string(r.Key), a.now)
 	if err != nil {
 		return err
 	}
@@ -69,6 +67,46 @@ func (m *member) judge(r *kgo.Record) error {
 		m.work.output = append(m.work.output, m.alert(r, verdict.Alert))
 	}
 	return nil
+}
+
+// control takes in a control record: so far a tick, by which time passes where no sign-in does.
+func (m *member) control(a *assignment, r *kgo.Record, kind string) error {
+	if err := signins.CheckControl(kind); err != nil {
+		return newerRecord(r, err)
+	}
+	switch tick, err := signins.DecodeTick(r.Value); {
+	case errors.Is(err, signins.ErrNewer):
+		return newerRecord(r, err)
+	case err != nil:
+		m.work.output = append(m.work.output, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "tick", r.Value))
+		m.work.tally.unreadable++
+	default:
+		a.now = max(a.now, detector.HourOf(tick.Time))
+	}
+	return nil
+}
+
+// The pace of sweeps: each sweepEvery hours of event time a partition's users are gone
+// through, so many of them with a transaction.
+const (
+	sweepEvery = 6
+	sweepSlice = 500
+)
+
+// sweep deletes the users of a partition who stayed away, a slice of them with each
+// transaction.
+func (m *member) sweep(a *assignment) error {
+	if !a.sweeping && int64(a.now)-int64(a.swept) < sweepEvery {
+		return nil
+	}
+	if !a.sweeping {
+		a.sweeping, a.swept = true, a.now
+	}
+	ended, err := a.state.Sweep(a.now, sweepSlice)
+	if ended {
+		a.sweeping = false
+	}
+	return err
 }
 
 // newerRecord says why a partition stops: nothing may be skipped in the middle of an upgrade.
@@ -121,6 +159,11 @@ func (m *member) transact(ctx context.Context) (committed bool, err error) {
 			return false, m.sessionError("leaving out records of a partition that was revoked", err)
 		}
 		return false, nil
+	}
+	for _, a := range m.work.touched {
+		if err := m.sweep(a); err != nil {
+			return false, err
+		}
 	}
 	if err := m.session.Begin(); err != nil {
 		return false, m.sessionError("beginning a transaction", err)
@@ -188,7 +231,7 @@ func (m *member) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 		for j := range request.Topics[i].Partitions {
 			p := &request.Topics[i].Partitions[j]
 			if a := m.running[p.Partition]; a != nil {
-				mark := m.baseline.mark(a.next)
+				mark := m.baseline.mark(a.next, a.now)
 				p.Metadata = &mark
 			}
 		}
@@ -202,6 +245,7 @@ func (m *member) keep() error {
 		if err := a.state.Commit(m.baseline.checkpoint(a.next, a.last)); err != nil {
 			return err
 		}
+		a.hour = a.now
 	}
 	return nil
 }
@@ -210,6 +254,7 @@ func (m *member) keep() error {
 func (m *member) rollback() {
 	for _, a := range m.work.touched {
 		a.state.Rollback()
+		a.now = a.hour
 	}
 	m.work.reset()
 }
