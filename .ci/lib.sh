@@ -92,5 +92,5 @@ kafka_up() {
 # its two cores with it: one after the other.
 on_kafka() {
 	PRTWATCH_TEST_BROKERS=127.0.0.1:$KAFKA_PORT go test -count=1 -p 1 -timeout 20m "$@" \
-		./internal/broker ./stream/... ./cmd/...
+		./internal/brokertest ./stream/... ./cmd/...
 }

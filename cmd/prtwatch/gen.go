@@ -147,13 +147,14 @@ func (p *program) gen(ctx context.Context, f genFlags) (err error) {
 // genBar counts sign-ins where their number is known or there is no end, else minutes of
 // the history.
 func (p *program) genBar(f genFlags, o tenant.Options) *progressbar.ProgressBar {
+	printing := f.out == "-" || f.labels == "-"
 	switch {
 	case f.count > 0:
-		return p.newBar("sign-ins", int64(f.count), progressbar.OptionShowCount())
+		return p.newBar("sign-ins", printing, int64(f.count), progressbar.OptionShowCount())
 	case f.rate > 0:
-		return p.newBar("sign-ins", -1, progressbar.OptionShowCount())
+		return p.newBar("sign-ins", printing, -1, progressbar.OptionShowCount())
 	}
-	return p.newBar("history", int64(o.Days)*24*60)
+	return p.newBar("history", printing, int64(o.Days)*24*60)
 }
 
 // generation moves sign-ins from the tenant to the sink.

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/prtwatch/prtwatch/detector"
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/entra"
 )
 
@@ -117,7 +117,7 @@ func TestASignalEndsGen(t *testing.T) {
 }
 
 func TestTopicsAreShownMadeAndThenRight(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		args := func(more ...string) []string {
 			return append(append([]string{"topics"}, topicFlags(b)...), more...)
 		}
@@ -142,7 +142,7 @@ func TestTopicsAreShownMadeAndThenRight(t *testing.T) {
 }
 
 // topicFlags name the broker and topics of a test.
-func topicFlags(b *broker.Broker) []string {
+func topicFlags(b *brokertest.Broker) []string {
 	set := map[string]string{
 		"kafka.brokers": strings.Join(b.Addrs(), ","), "topics.partitions": "4", "input.topics": b.Name("input"),
 		"topics.signins": b.Name("signins"), "topics.baseline": b.Name("baseline"), "topics.alerts": b.Name("alerts"), "topics.dead_letter": b.Name("dead"),
@@ -155,7 +155,7 @@ func topicFlags(b *broker.Broker) []string {
 }
 
 func TestGenWritesToKafkaAsAzureDoes(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		flags := append(topicFlags(b), "--set", "log.level=error")
 		gen := append([]string{"gen", "--users", "50", "--days", "3"}, flags...)
 		if got := prtwatch("", gen...); got.code != exitWrong || !strings.HasPrefix(got.stderr, "prtwatch: topic "+b.Name("input")+" is missing: ") {
@@ -188,7 +188,7 @@ func TestGenWritesToKafkaAsAzureDoes(t *testing.T) {
 }
 
 func TestGenWarnsOfARetentionThatIsShorterThanTheHistory(t *testing.T) {
-	b := broker.Start(t)
+	b := brokertest.Start(t)
 	b.CreateTopic(b.Name("input"), 1, map[string]string{"retention.ms": "3600000"})
 	kept, ok := retention(t.Context(), kadm.NewClient(b.Client()), b.Name("input"))
 	if !ok || kept != time.Hour {

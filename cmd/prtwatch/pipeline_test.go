@@ -18,7 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/detector"
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/internal/oracle"
 	"github.com/prtwatch/prtwatch/internal/tenant"
 )
@@ -32,9 +32,9 @@ var shares = [inputPartitions]int{100, 80, 60, 40, 30, 20, 10, 1}
 // installation is one set of topics and groups on a broker, and what was written to it.
 type installation struct {
 	t *testing.T
-	b *broker.Broker
+	b *brokertest.Broker
 	// inputBroker is where the input topic is; b unless a test says otherwise.
-	inputBroker *broker.Broker
+	inputBroker *brokertest.Broker
 	input       string
 	alerts      string
 	signs       string
@@ -45,7 +45,7 @@ type installation struct {
 	seed        uint64
 }
 
-func newInstallation(t *testing.T, b *broker.Broker) *installation {
+func newInstallation(t *testing.T, b *brokertest.Broker) *installation {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -208,7 +208,7 @@ func (in *installation) done() {
 	in.t.Helper()
 	in.split(in.made)
 	for _, stage := range []struct {
-		b            *broker.Broker
+		b            *brokertest.Broker
 		topic, group string
 	}{{in.inputBroker, in.input, in.b.Name("split")}, {in.b, in.signs, in.b.Name("detect")}} {
 		waitFor(in.t, "group "+stage.group+" to reach the end", func() bool {
@@ -279,7 +279,7 @@ func (in *installation) wantTheQuerysRows() {
 	in.t.Logf("%d sign-ins, %d rows, each alerted once", in.made, len(want))
 }
 
-func alertSchema(t *testing.T) *jsonschema.Schema {
+func alertSchema(t testing.TB) *jsonschema.Schema {
 	t.Helper()
 	document, err := jsonschema.UnmarshalJSON(strings.NewReader(detector.AlertSchema))
 	if err != nil {
@@ -300,7 +300,7 @@ func alertSchema(t *testing.T) *jsonschema.Schema {
 // and started again on the way, and each is the active splitter in its turn. Repeats are
 // mixed in by the tenant.
 func TestTwoInstancesThatComeAndGoGiveTheQuerysRowsOnce(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		in := newInstallation(t, b)
 		users := 20
 		if b.Real() {

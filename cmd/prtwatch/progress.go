@@ -9,10 +9,10 @@ import (
 )
 
 // newBar returns a progress bar for standard error, nil where nobody would see it or where
-// the output goes to the same terminal: the two would write over each other. A negative
-// total is one that is not known.
-func (p *program) newBar(what string, total int64, options ...progressbar.Option) *progressbar.ProgressBar {
-	if !isTerminal(p.stderr) || isTerminal(p.stdout) {
+// the output goes to the same terminal: the two would write over each other. printing says
+// that standard output is written to meanwhile. A negative total is one that is not known.
+func (p *program) newBar(what string, printing bool, total int64, options ...progressbar.Option) *progressbar.ProgressBar {
+	if !isTerminal(p.stderr) || printing && isTerminal(p.stdout) {
 		return nil
 	}
 	return progressbar.NewOptions64(total, append(options,
@@ -30,7 +30,7 @@ func (p *program) showProgress(what string, files []*export.File) (stop func()) 
 		}
 		total += f.Size
 	}
-	bar := p.newBar(what, total, progressbar.OptionShowBytes(true))
+	bar := p.newBar(what, true, total, progressbar.OptionShowBytes(true))
 	if bar == nil {
 		return func() {}
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"github.com/prtwatch/prtwatch/internal/oracle"
 	"github.com/prtwatch/prtwatch/internal/tenant"
 )
@@ -49,11 +51,19 @@ func corpus(tb testing.TB, o tenant.Options, w io.Writer, enough int, see func([
 	}
 }
 
-// alertedIDs are the sign-in ids of the alerts, sorted.
+// alertedIDs are the sign-in ids of the alerts, sorted. Each is held against the schema.
 func alertedIDs(tb testing.TB, alerts string) []string {
 	tb.Helper()
+	schema := alertSchema(tb)
 	ids := []string{}
 	for line := range strings.Lines(alerts) {
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		if err == nil {
+			err = schema.Validate(value)
+		}
+		if err != nil {
+			tb.Fatalf("%v in %s", err, line)
+		}
 		var a struct {
 			SignIn struct{ ID string } `json:"sign_in"`
 		}

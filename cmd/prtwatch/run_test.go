@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 )
 
 // runs runs a command line that is to end by itself, in this process.
@@ -23,7 +23,7 @@ func (in *installation) runs(args ...string) ended {
 }
 
 func TestRunRefusesWhatItCannotWorkWith(t *testing.T) {
-	in := newInstallation(t, broker.Fake(t))
+	in := newInstallation(t, brokertest.Fake(t))
 	newer := t.TempDir()
 	if err := os.WriteFile(filepath.Join(newer, "format"), []byte("99\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestRunRefusesWhatItCannotWorkWith(t *testing.T) {
 }
 
 func TestTwoProcessesCannotShareAStateFolder(t *testing.T) {
-	in := newInstallation(t, broker.Fake(t))
+	in := newInstallation(t, brokertest.Fake(t))
 	dir := t.TempDir()
 	first := in.start(dir)
 	first.says("running")
@@ -72,7 +72,7 @@ func TestTwoProcessesCannotShareAStateFolder(t *testing.T) {
 }
 
 func TestOfTwoInstancesOfOneNameOneEndsAndSaysWhy(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		in := newInstallation(t, b)
 		one := in.start(t.TempDir(), "--set", "instance=twin")
 		one.says("partitions assigned")
@@ -100,7 +100,7 @@ func TestOfTwoInstancesOfOneNameOneEndsAndSaysWhy(t *testing.T) {
 }
 
 func TestASecondSignalEndsItAtOnce(t *testing.T) {
-	in := newInstallation(t, broker.Fake(t))
+	in := newInstallation(t, brokertest.Fake(t))
 	i := in.start(t.TempDir())
 	i.says("partitions assigned")
 	in.b.Embedded().Close() // nothing can be committed now, so the end in good order takes its time
@@ -121,7 +121,7 @@ func TestASecondSignalEndsItAtOnce(t *testing.T) {
 }
 
 func TestReadyzSaysWhenAllIsRestored(t *testing.T) {
-	in := newInstallation(t, broker.Fake(t))
+	in := newInstallation(t, brokertest.Fake(t))
 	i := in.start(t.TempDir())
 	i.says("running")
 	address := regexp.MustCompile(`http=(\S+)`).FindStringSubmatch(i.log.String())[1]
@@ -155,7 +155,7 @@ func TestReadyzSaysWhenAllIsRestored(t *testing.T) {
 // A splitting and a detecting process do together what one does alone, and the detecting one
 // starts first, when there is nothing to detect.
 func TestTheStagesRunApart(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		in := newInstallation(t, b)
 		detecting := in.start(t.TempDir(), "--only", "detect")
 		detecting.says("partitions assigned")
@@ -170,8 +170,8 @@ func TestTheStagesRunApart(t *testing.T) {
 
 // The internal topics live on another cluster than the input.
 func TestInputAndInternalTopicsOnTwoClusters(t *testing.T) {
-	inputCluster := broker.Fake(t)
-	in := newInstallation(t, broker.Start(t))
+	inputCluster := brokertest.Fake(t)
+	in := newInstallation(t, brokertest.Start(t))
 	inputCluster.CreateTopic(in.input, inputPartitions, nil)
 	in.config = append(in.config, "--set", "input.brokers="+strings.Join(inputCluster.Addrs(), ","))
 	in.inputBroker = inputCluster

@@ -1,9 +1,6 @@
-// Package broker lends a Kafka to whoever has none: an embedded one (kfake) to the demo,
-// and to tests either that or the real one that PRTWATCH_TEST_BROKERS names. It owns topic
-// names that do not collide on a shared broker, and the few helpers with which a test fills
-// a topic and reads it back. It must know nothing of sign-ins, alerts or prtwatch's topics.
-//
-// Start at Each for tests, at StartEmbedded for the demo.
+// Package broker is a Kafka inside this process (kfake), for the demo and, by way of
+// brokertest, for tests. It must know nothing of sign-ins, alerts or prtwatch's topics.
+// Start at StartEmbedded.
 package broker
 
 import (

@@ -1,6 +1,7 @@
 package detect_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,13 +12,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/detector"
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/state"
 	"github.com/prtwatch/prtwatch/stream/detect"
 	"github.com/prtwatch/prtwatch/stream/kafka"
@@ -29,16 +31,26 @@ const partitions = 4
 // house is prtwatch's own topics on one broker, and the stages that a test runs on them.
 type house struct {
 	t      *testing.T
-	b      *broker.Broker
+	b      *brokertest.Broker
 	topics kafka.Topics
 	group  string
+	schema *jsonschema.Schema // of the alert
 }
 
-func newHouse(t *testing.T, b *broker.Broker) *house {
+func newHouse(t *testing.T, b *brokertest.Broker) *house {
 	h := &house{t: t, b: b, group: b.Name("detect"), topics: kafka.Topics{
 		Signins: b.Name("signins"), Baseline: b.Name("baseline"), Alerts: b.Name("alerts"), DeadLetter: b.Name("dead-letter"),
 		Partitions: partitions, Replication: 1,
 	}}
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(detector.AlertSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource(detector.AlertSchemaID, document); err != nil {
+		t.Fatal(err)
+	}
+	h.schema = compiler.MustCompile(detector.AlertSchemaID)
 	b.CreateTopic(h.topics.Signins, partitions, nil)
 	b.CreateTopic(h.topics.Baseline, partitions, map[string]string{"cleanup.policy": "compact"})
 	b.CreateTopic(h.topics.Alerts, partitions, nil)
@@ -175,10 +187,15 @@ func (h *house) alerts() map[string]int {
 	h.t.Helper()
 	ids := make(map[string]int)
 	for _, r := range h.b.ReadAll(h.topics.Alerts) {
-		var alert struct {
-			SignIn struct{ ID string } `json:"sign_in"`
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(r.Value))
+		if err == nil {
+			err = h.schema.Validate(value)
 		}
-		if err := json.Unmarshal(r.Value, &alert); err != nil {
+		var alert detector.Alert
+		if err == nil {
+			err = json.Unmarshal(r.Value, &alert)
+		}
+		if err != nil {
 			h.t.Fatalf("alert at offset %d: %v", r.Offset, err)
 		}
 		ids[alert.SignIn.ID]++
@@ -201,7 +218,7 @@ func (h *house) wantAlerts(want ...string) {
 }
 
 func TestWhatWasLearnedOutlivesTheStateFolder(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHouse(t, b)
 		h.produce(
 			signIn("first", "ada@example.com", "192.0.2.1", "64500", 0),    // nobody is known yet
@@ -231,7 +248,7 @@ func TestWhatWasLearnedOutlivesTheStateFolder(t *testing.T) {
 }
 
 func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
-	h := newHouse(t, broker.Fake(t))
+	h := newHouse(t, brokertest.Fake(t))
 	dir := t.TempDir()
 	for range 2 {
 		s := h.start("one", dir)
@@ -266,7 +283,7 @@ func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
 // A tenant's day through instances that come and go: the alerts are those of one instance
 // that stays.
 func TestAlertsAreTheSameWhoeverJudges(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHouse(t, b)
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
@@ -313,7 +330,7 @@ func TestAlertsAreTheSameWhoeverJudges(t *testing.T) {
 }
 
 func TestAnAbortedTransactionLeavesNothingBehind(t *testing.T) {
-	b := broker.Fake(t)
+	b := brokertest.Fake(t)
 	h := newHouse(t, b)
 	var refused int
 	b.Embedded().Cluster.ControlKey(int16(kmsg.TxnOffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -347,7 +364,7 @@ func TestAnAbortedTransactionLeavesNothingBehind(t *testing.T) {
 // A first transaction that was aborted, by a kill or a rebalance, leaves records in the baseline
 // topic and no offset in the group. That is no reason to refuse.
 func TestAnAbortedFirstTransactionIsNoSignOfLostOffsets(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHouse(t, b)
 		client := b.Client(kgo.TransactionalID(b.Name("killed")), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 		if err := client.BeginTransaction(); err != nil {
@@ -369,7 +386,7 @@ func TestAnAbortedFirstTransactionIsNoSignOfLostOffsets(t *testing.T) {
 }
 
 func TestBadRecordsDoNotStopAPartition(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHouse(t, b)
 		good := signIn("good", "ada@example.com", "192.0.2.1", "64500", 0)
 		p := kafka.Partition([]byte(good.UPN), partitions)
@@ -428,7 +445,7 @@ func TestWhatCannotGoOnEndsWithItsCause(t *testing.T) {
 		}, "another process runs as instance"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			broker.Each(t, func(t *testing.T, b *broker.Broker) {
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 				h := newHouse(t, b)
 				h.produce(signIn("first", "ada@example.com", "192.0.2.1", "64500", 0))
 				one := h.start("one", t.TempDir())
@@ -468,7 +485,7 @@ func (h *house) recreate(topic string, settings map[string]string) {
 // deleted, in Pebble and by a tombstone in the topic, and an instance that starts anew knows
 // the time from the committed offsets.
 func TestTicksSweepWhoStayedAway(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHouse(t, b)
 		h.produce(
 			signIn("first", "ada@example.com", "192.0.2.1", "64500", 0),

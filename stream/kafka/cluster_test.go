@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
@@ -93,7 +93,7 @@ func TestClientsOfEventHubsAreSetAsItWants(t *testing.T) {
 }
 
 func TestClientsComeAndGoUnderOneCount(t *testing.T) {
-	b, reg := broker.Fake(t), prometheus.NewRegistry()
+	b, reg := brokertest.Fake(t), prometheus.NewRegistry()
 	c := kafka.Cluster{Brokers: b.Addrs()}
 	for _, cluster := range []string{"kafka", "input"} {
 		hook := kafka.Metrics(reg, cluster)

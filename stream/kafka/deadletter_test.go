@@ -7,7 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
@@ -49,7 +49,7 @@ func TestANullValueStaysNull(t *testing.T) {
 }
 
 func TestTheLargestDeadLetterIsTakenByItsTopic(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics := topicsOf(b)
 		mustCreate(t, b, topics)
 		incompressible := make([]byte, 2<<20)

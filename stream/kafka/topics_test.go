@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
-func topicsOf(b *broker.Broker) kafka.Topics {
+func topicsOf(b *brokertest.Broker) kafka.Topics {
 	return kafka.Topics{
 		Signins: b.Name("signins"), Baseline: b.Name("baseline"), Alerts: b.Name("alerts"), DeadLetter: b.Name("dead-letter"),
 		Partitions: 3, Replication: 1,
@@ -24,7 +24,7 @@ func limit(t *testing.T) context.Context {
 	return ctx
 }
 
-func mustCreate(t *testing.T, b *broker.Broker, topics kafka.Topics) []string {
+func mustCreate(t *testing.T, b *brokertest.Broker, topics kafka.Topics) []string {
 	t.Helper()
 	created, err := kafka.Create(limit(t), b.Admin(), topics)
 	if err != nil {
@@ -33,7 +33,7 @@ func mustCreate(t *testing.T, b *broker.Broker, topics kafka.Topics) []string {
 	return created
 }
 
-func check(t *testing.T, b *broker.Broker, topics kafka.Topics, input ...string) []kafka.Difference {
+func check(t *testing.T, b *brokertest.Broker, topics kafka.Topics, input ...string) []kafka.Difference {
 	t.Helper()
 	differences, err := kafka.Check(limit(t), b.Admin(), topics, b.Admin(), input)
 	if err != nil {
@@ -43,7 +43,7 @@ func check(t *testing.T, b *broker.Broker, topics kafka.Topics, input ...string)
 }
 
 func TestCreateMakesWhatCheckWants(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics := topicsOf(b)
 		if created := mustCreate(t, b, topics); len(created) != 4 {
 			t.Errorf("created %v", created)
@@ -58,7 +58,7 @@ func TestCreateMakesWhatCheckWants(t *testing.T) {
 }
 
 func TestMissingTopicsAreFatalAndNameTheRemedy(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics := topicsOf(b)
 		differences := check(t, b, topics, b.Name("export"))
 		if len(differences) != 5 {
@@ -77,7 +77,7 @@ func TestMissingTopicsAreFatalAndNameTheRemedy(t *testing.T) {
 }
 
 func TestInputTopicsAreOnlyAskedFor(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics, input := topicsOf(b), b.Name("export")
 		mustCreate(t, b, topics)
 		created, err := kafka.CreateInput(limit(t), b.Admin(), []string{input}, 8, 1)
@@ -91,7 +91,7 @@ func TestInputTopicsAreOnlyAskedFor(t *testing.T) {
 }
 
 func TestEveryWrongSettingIsNamed(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics := topicsOf(b)
 		b.CreateTopic(topics.Signins, 3, map[string]string{"retention.ms": "3600000", "message.timestamp.type": "CreateTime"})
 		b.CreateTopic(topics.Baseline, 4, map[string]string{"cleanup.policy": "delete", "delete.retention.ms": "60000"})
@@ -125,7 +125,7 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 }
 
 func TestABaselineThatIsCompactedAndDeletedIsFatal(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics := topicsOf(b)
 		b.CreateTopic(topics.Baseline, 3, map[string]string{"cleanup.policy": "compact,delete", "delete.retention.ms": "604800000"})
 		mustCreate(t, b, topics)
@@ -137,7 +137,7 @@ func TestABaselineThatIsCompactedAndDeletedIsFatal(t *testing.T) {
 }
 
 func TestTooManyReplicasAreRefusedInOneLine(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics := topicsOf(b)
 		topics.Replication = 3
 		created, err := kafka.Create(limit(t), b.Admin(), topics)
@@ -148,7 +148,7 @@ func TestTooManyReplicasAreRefusedInOneLine(t *testing.T) {
 }
 
 func TestFewerReplicasThanConfiguredAreWarnedAbout(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topics := topicsOf(b)
 		mustCreate(t, b, topics)
 		topics.Replication = 3
@@ -165,7 +165,7 @@ func TestFewerReplicasThanConfiguredAreWarnedAbout(t *testing.T) {
 }
 
 func TestATopicThatIsMadeAnewHasAnotherID(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		ctx, topic := limit(t), b.Name("baseline")
 		id := func() [16]byte {
 			t.Helper()

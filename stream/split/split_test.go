@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/detector"
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 	"github.com/prtwatch/prtwatch/stream/signins"
 )
@@ -30,14 +30,14 @@ const patience = 30 * time.Second
 // hub is one test's input and internal topics on a broker.
 type hub struct {
 	testing.TB
-	b      *broker.Broker
+	b      *brokertest.Broker
 	raw    string
 	topics kafka.Topics
 	cfg    Config
 	start  Start
 }
 
-func newHub(t testing.TB, b *broker.Broker, inputs int32) *hub {
+func newHub(t testing.TB, b *brokertest.Broker, inputs int32) *hub {
 	t.Helper()
 	h := &hub{TB: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), topics: kafka.Topics{
 		Signins: b.Name("signins"), DeadLetter: b.Name("dead-letter"), Partitions: 4,
@@ -213,7 +213,7 @@ func (h *hub) uneven(partitions int32, from, n int) {
 }
 
 func TestEverySignInOfUnevenPartitionsArrivesOnceAndInOrder(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 4)
 		h.uneven(4, 0, 3000)
 		r := h.run()
@@ -234,7 +234,7 @@ func TestEverySignInOfUnevenPartitionsArrivesOnceAndInOrder(t *testing.T) {
 }
 
 func TestARestartLosesAndDoublesNothing(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 3)
 		h.uneven(3, 0, 2000)
 		first := h.run()
@@ -258,7 +258,7 @@ func TestARestartLosesAndDoublesNothing(t *testing.T) {
 }
 
 func TestASecondMemberStandsByAndTakesOver(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 3)
 		h.uneven(3, 0, 5000)
 		first := h.run()
@@ -288,7 +288,7 @@ func TestASecondMemberStandsByAndTakesOver(t *testing.T) {
 }
 
 func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 1)
 		mixed := `{"records":[
 			{"time":"2026-11-23T10:00:00Z","category":"NonInteractiveUserSignInLogs","properties":{"userPrincipalName":"ada@example.com"}},
@@ -322,7 +322,7 @@ func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
 }
 
 func TestAbortedMessagesAndMarkersDoNotHoldUpTheMerge(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 2)
 		h.cfg.MergeWait = time.Minute // one vain wait, and the test gives up
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -361,7 +361,7 @@ func TestAbortedMessagesAndMarkersDoNotHoldUpTheMerge(t *testing.T) {
 }
 
 func TestTheTickIsTheWallClockOnceAllIsRead(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 2)
 		began := time.Now().Add(-time.Second)
 		h.uneven(2, 0, 10)
@@ -382,7 +382,7 @@ func TestTheTickIsTheWallClockOnceAllIsRead(t *testing.T) {
 }
 
 func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 2)
 		h.uneven(2, 0, 10)
 		r := h.run()
@@ -410,7 +410,7 @@ func TestInputStartDecidesWhereNothingIsCommitted(t *testing.T) {
 		"2026-11-09T00:00:02Z": numbers("ada@example.com", 2, 4),
 	} {
 		t.Run(start, func(t *testing.T) {
-			b := broker.Fake(t)
+			b := brokertest.Fake(t)
 			h := newHub(t, b, 1)
 			var err error
 			if h.start, err = ParseStart(start); err != nil {
@@ -431,7 +431,7 @@ func TestInputStartDecidesWhereNothingIsCommitted(t *testing.T) {
 }
 
 func TestARecordThatCannotBeProducedEndsTheStage(t *testing.T) {
-	h := newHub(t, broker.Fake(t), 1)
+	h := newHub(t, brokertest.Fake(t), 1)
 	h.topics.Partitions = 400 // the topic has four
 	h.b.Produce(h.record(0, 0, message("ada@example.com/1")))
 	err := h.ended(h.run())
@@ -472,7 +472,7 @@ func (h *hub) landed(r *running) {
 }
 
 func TestAcknowledgementsAfterALossDoNotSetTheGroupBack(t *testing.T) {
-	b := broker.Fake(t)
+	b := brokertest.Fake(t)
 	h := newHub(t, b, 1)
 	cluster := b.Embedded().Cluster
 	held := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: h.topics.Signins, Err: kerr.NotLeaderForPartition, Count: -1})
@@ -524,7 +524,7 @@ func (h *hub) expel(member string) {
 }
 
 func TestNothingIsCommittedUnderAnotherMembership(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 1)
 		r := h.run()
 		h.eventually("active", r.active)
@@ -550,7 +550,7 @@ func TestNothingIsCommittedUnderAnotherMembership(t *testing.T) {
 }
 
 func TestAPartitionThatIsAddedIsReadFromItsBeginning(t *testing.T) {
-	h := newHub(t, broker.Fake(t), 1)
+	h := newHub(t, brokertest.Fake(t), 1)
 	h.start, _ = ParseStart("latest")
 	h.b.Produce(h.record(0, 0, message("ada@example.com/0")))
 	r := h.run()
@@ -570,7 +570,7 @@ func TestAPartitionThatIsAddedIsReadFromItsBeginning(t *testing.T) {
 }
 
 func TestTheStageOutlivesABrokerThatIsAway(t *testing.T) {
-	h := newHub(t, broker.Fake(t), 1)
+	h := newHub(t, brokertest.Fake(t), 1)
 	cluster := h.b.Embedded().Cluster
 	away := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Group: h.cfg.Group, TopLevel: true, Err: kerr.CoordinatorNotAvailable, Count: -1})
 	r := h.run()
@@ -586,7 +586,7 @@ func TestTheStageOutlivesABrokerThatIsAway(t *testing.T) {
 // On kfake its CPU is that of the broker too; compare on a real one.
 func BenchmarkSplit(b *testing.B) {
 	const messages, each = 1000, 20
-	h := newHub(b, broker.Start(b), 8)
+	h := newHub(b, brokertest.Start(b), 8)
 	padding := strings.Repeat(`{"displayName":"a policy","result":"notApplied","conditionsSatisfied":0},`, 60)
 	size := 0
 	for i := range messages {

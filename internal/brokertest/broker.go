@@ -1,4 +1,10 @@
-package broker
+// Package brokertest gives tests a Kafka: the embedded one, and the real one that
+// PRTWATCH_TEST_BROKERS names. It owns topic names that do not collide on a shared broker, and
+// the few helpers with which a test fills a topic and reads it back. It must know nothing of
+// sign-ins, alerts or prtwatch's topics.
+//
+// Start at Each.
+package brokertest
 
 import (
 	"context"
@@ -12,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/internal/broker"
 )
 
 // Env names the environment variable that holds the brokers (host:port, comma-separated,
@@ -27,7 +35,7 @@ type Broker struct {
 	tb       testing.TB
 	addrs    []string
 	prefix   string
-	embedded *Embedded // nil: a real one
+	embedded *broker.Embedded // nil: a real one
 	client   *kgo.Client
 	admin    *kadm.Client
 }
@@ -55,7 +63,7 @@ func Start(tb testing.TB) *Broker {
 // made to do.
 func Fake(tb testing.TB, opts ...kfake.Opt) *Broker {
 	tb.Helper()
-	e, err := StartEmbedded(opts...)
+	e, err := broker.StartEmbedded(opts...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -72,7 +80,7 @@ func realAddrs() []string {
 
 // connect makes the test's view of the broker, and takes its topics and groups away when
 // the test ends.
-func connect(tb testing.TB, addrs []string, e *Embedded) *Broker {
+func connect(tb testing.TB, addrs []string, e *broker.Embedded) *Broker {
 	tb.Helper()
 	b := &Broker{tb: tb, addrs: addrs, embedded: e, prefix: fmt.Sprintf("test-%08x", rand.Uint32())}
 	// MetadataMinAge: a topic that was created a moment ago is produced to at once.
@@ -118,7 +126,7 @@ func (b *Broker) Addrs() []string { return b.addrs }
 func (b *Broker) Real() bool { return b.embedded == nil }
 
 // Embedded returns the fake, nil where the broker is real.
-func (b *Broker) Embedded() *Embedded { return b.embedded }
+func (b *Broker) Embedded() *broker.Embedded { return b.embedded }
 
 // Name returns a name (of a topic, a group, a transactional id) that belongs to this test
 // alone, ending in name.

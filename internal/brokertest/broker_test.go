@@ -1,4 +1,4 @@
-package broker_test
+package brokertest_test
 
 import (
 	"context"
@@ -8,11 +8,11 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/prtwatch/prtwatch/internal/broker"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
 )
 
 func TestReadAllReturnsWhatWasCommittedInOrder(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		topic := b.Name("events")
 		b.CreateTopic(topic, 3, nil)
 		var records []*kgo.Record
@@ -39,7 +39,7 @@ func TestReadAllReturnsWhatWasCommittedInOrder(t *testing.T) {
 }
 
 func TestReadAllOfAnEmptyTopicReturnsAtOnce(t *testing.T) {
-	broker.Each(t, func(t *testing.T, b *broker.Broker) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		b.CreateTopic(b.Name("empty"), 2, nil)
 		if got := b.ReadAll(b.Name("empty")); len(got) != 0 {
 			t.Errorf("read %d records from an empty topic", len(got))
@@ -48,7 +48,7 @@ func TestReadAllOfAnEmptyTopicReturnsAtOnce(t *testing.T) {
 }
 
 // transact produces one record to partition 0 and ends the transaction as told.
-func transact(t *testing.T, b *broker.Broker, topic, value string, end kgo.TransactionEndTry) {
+func transact(t *testing.T, b *brokertest.Broker, topic, value string, end kgo.TransactionEndTry) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
