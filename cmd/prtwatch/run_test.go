@@ -183,13 +183,28 @@ func TestInputAndInternalTopicsOnTwoClusters(t *testing.T) {
 }
 
 func TestTheDemoTellsATheftAndItsAlert(t *testing.T) {
-	got := prtwatch("", "demo", "--for", "20s")
-	if got.code != exitDone || got.stderr != "" {
-		t.Errorf("exit code %d, %s", got.code, got.stderr)
+	cmd := process(t, "demo")
+	story, said := new(lockedBuffer), new(lockedBuffer)
+	cmd.Stdout, cmd.Stderr = story, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	for _, want := range []string{"sign-ins learned", "THEFT", "thief 1", "thief 2", "ALERT", "It is the thief.", `"schema": "prtwatch.alert/1"`, "the slowest alert took"} {
-		if !strings.Contains(got.stdout, want) {
-			t.Errorf("the demo does not say %q:\n%s", want, got.stdout)
-		}
+	for _, part := range []string{"sign-ins learned", "THEFT", "thief 1", "thief 2", "ALERT", "It is the thief.", `"schema": "prtwatch.alert/1"`} {
+		waitFor(t, "the demo to say "+part, func() bool { return strings.Contains(story.String(), part) })
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || said.String() != "" || !strings.Contains(story.String(), "the slowest alert took") {
+		t.Errorf("%v, %s, and the story was:\n%s", err, said, story)
+	}
+	if names := leftBehind(t, cmd); len(names) > 0 {
+		t.Errorf("it left %q behind", names)
+	}
+}
+
+func TestTheDemoEndsInTime(t *testing.T) {
+	if got := prtwatch("", "demo", "--for", "1s"); got.code != exitDone || got.stderr != "" {
+		t.Errorf("%+v", got)
 	}
 }

@@ -27,8 +27,8 @@ import (
 // What the demo shows: enough people that something happens each second, and a past that is
 // made in a second or two.
 const (
-	users      = 40
-	days       = 7  // with a week, who works on Mondays only is known
+	users      = 30
+	days       = 5  // over a weekend too, most are known
 	rate       = 40 // sign-ins a second
 	partitions = 4
 	// The first theft begins so soon, the steps of one follow each other so fast, and the next
