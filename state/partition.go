@@ -97,8 +97,7 @@ func (p *Partition) ProfileAt(user string, now int32) (*Profile, error) {
 // Sweep deletes, among the next most users in the order of their keys, those of whom nothing
 // was seen in the hours that are kept before now. Deletions are changes like others: Changes
 // yields them without a value. It reports true when it has come to the partition's end; the
-// next call begins at its start. After a Rollback a sweep goes on where it was, and finds
-// what was rolled back the next time round.
+// next call begins at its start, as does the first after a Rollback, for what that took back.
 func (p *Partition) Sweep(now int32, most int) (ended bool, err error) {
 	p.settle()
 	if p.token == nil {
@@ -279,6 +278,7 @@ func (p *Partition) commit(cp Checkpoint) error {
 func (p *Partition) Rollback() {
 	p.settle()
 	p.forget()
+	p.swept = p.swept[:0]
 }
 
 func (p *Partition) forget() {

@@ -182,7 +182,10 @@ func (m *member) finish() {
 // giveBack releases the leases of assignments that are over.
 func (m *member) giveBack(dropped []*assignment) {
 	for _, a := range dropped {
-		delete(m.running, a.partition)
+		if m.running[a.partition] == a {
+			delete(m.running, a.partition)
+			m.deps.Metrics.forget(a.partition)
+		}
 		if a.state == nil {
 			continue // its restore has not handed it over and releases it itself
 		}

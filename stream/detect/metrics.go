@@ -73,6 +73,13 @@ func (m *Metrics) lag(partition int32, p kgo.FetchPartition) {
 	m.lagSeen.WithLabelValues(label).SetToCurrentTime()
 }
 
+// forget takes the figures of a partition away: they are another instance's now.
+func (m *Metrics) forget(partition int32) {
+	label := strconv.Itoa(int(partition))
+	m.lagRecords.DeleteLabelValues(label)
+	m.lagSeen.DeleteLabelValues(label)
+}
+
 // tally counts one transaction's sign-ins until it is known whether they count.
 type tally struct {
 	outcomes      [detector.Alerted + 1]int

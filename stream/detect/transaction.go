@@ -254,7 +254,7 @@ func (m *member) keep() error {
 func (m *member) rollback() {
 	for _, a := range m.work.touched {
 		a.state.Rollback()
-		a.now = a.hour
+		a.now, a.sweeping = a.hour, true // what a sweep had deleted is there again
 	}
 	m.work.reset()
 }
