@@ -33,11 +33,19 @@ func (s *Splitter) groupOpts(ctx context.Context) []kgo.Opt {
 		kgo.MetadataMaxAge(metadataAge),
 		kgo.DisableAutoCommit(),
 		kgo.AdjustFetchOffsetsFn(func(callCtx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			<-s.connected
 			return nil, s.adopt(ctx, callCtx, offsets)
 		}),
-		kgo.OnPartitionsAssigned(s.assigned),
-		kgo.OnPartitionsRevoked(s.revoked),
+		kgo.OnPartitionsAssigned(func(ctx context.Context, cl *kgo.Client, added map[string][]int32) {
+			<-s.connected
+			s.assigned(ctx, cl, added)
+		}),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, cl *kgo.Client, gone map[string][]int32) {
+			<-s.connected
+			s.revoked(ctx, cl, gone)
+		}),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+			<-s.connected
 			s.mu.Lock()
 			s.mu.joined = false
 			s.mu.Unlock()

@@ -123,8 +123,11 @@ type Splitter struct {
 	admin    *kadm.Client // of the input cluster
 	producer *kgo.Client
 	readers  sync.WaitGroup
-	wake     chan struct{}      // of size 1: the loop may have something to do
-	end      context.CancelFunc // of Run's context
+	wake     chan struct{} // of size 1: the loop may have something to do
+	// connected is closed once the clients are there: the group's callbacks may come before
+	// the call that makes its client has returned.
+	connected chan struct{}
+	end       context.CancelFunc // of Run's context
 
 	// The loop's own.
 	decoder *entra.Decoder
@@ -149,7 +152,7 @@ func New(cfg Config, deps Deps) *Splitter {
 	s := &Splitter{
 		cfg: cfg, deps: deps,
 		tickEvery: tickEvery, commitEvery: commitEvery, endsEvery: endsEvery,
-		wake:    make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), connected: make(chan struct{}),
 		decoder: entra.NewDecoder(),
 	}
 	s.mu.merge.wait = cfg.MergeWait
@@ -217,6 +220,7 @@ func (s *Splitter) connect(ctx context.Context) (err error) {
 		return fmt.Errorf("making the client of the consumer group %s: %w", s.cfg.Group, err)
 	}
 	s.admin = kadm.NewClient(s.group)
+	close(s.connected)
 	return nil
 }
 
