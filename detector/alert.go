@@ -209,6 +209,9 @@ func (a *Alert) title() string {
 	} else {
 		b.WriteString(" without MFA: neither address nor network was seen of this user in the 14 days before")
 	}
+	if a.Late {
+		b.WriteString(", as far as that is still kept: the sign-in came late")
+	}
 	return b.String()
 }
 

@@ -76,16 +76,22 @@ func (p *Partition) Profile(user string) (*Profile, error) {
 
 // ProfileAt returns what Profile does, but for a user of whom nothing was seen in the hours
 // that are kept before now, the event time of the partition as an hour: of him nothing is
-// known any more, be he swept yet or not. So what a sweep has come to cannot be seen.
+// known any more, be he swept yet or not. So what a sweep has come to cannot be seen. What is
+// asked of him for an hour further back than the lateness is Late.
 func (p *Partition) ProfileAt(user string, now int32) (*Profile, error) {
 	profile, err := p.Profile(user)
-	if err != nil || !profile.expired(now) {
-		return profile, err
+	if err != nil {
+		return nil, err
+	}
+	horizon := int32(max(int64(now)-int64(p.store.limits.lateness), noHorizon))
+	if !profile.expired(now) {
+		profile.horizon = horizon
+		return profile, nil
 	}
 	// Begun anew among the changed ones, so that a rollback finds the old one again.
 	p.cache.remove(user)
 	e := &entry{user: strings.Clone(user), profile: newProfile(p.store.limits)}
-	e.profile.changed = true
+	e.profile.changed, e.profile.horizon = true, horizon
 	if open := p.open[user]; open != nil {
 		*open = entry{user: open.user, profile: e.profile}
 		e = open

@@ -1,6 +1,9 @@
 package state
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // maxAlerts is how many alert ids a profile remembers (DESIGN, "The way of an event").
 const maxAlerts = 256
@@ -27,6 +30,10 @@ type Profile struct {
 	alerts  []alert
 	evicted []evicted // by rising hour
 
+	// horizon is the hour before which what is asked comes later than the state is kept complete
+	// for, by the partition's event time; noHorizon where that is not known. It is not encoded.
+	horizon int32
+
 	changed   bool   // since the last Commit
 	evictions uint64 // since the last Commit
 }
@@ -42,8 +49,10 @@ type evicted struct {
 	count uint32
 }
 
+const noHorizon = math.MinInt32
+
 func newProfile(l *limits) *Profile {
-	return &Profile{limits: l, ips: networks{words: l.words()}, asns: networks{words: l.words()}}
+	return &Profile{limits: l, horizon: noHorizon, ips: networks{words: l.words()}, asns: networks{words: l.words()}}
 }
 
 // seen reports whether there is any network, and so a newest hour.
@@ -124,9 +133,13 @@ func (p *Profile) count(hour int32) {
 }
 
 // Late reports whether hour lies more than the lateness behind the user's newest hour: the
-// window before it is then no longer kept whole.
+// window before it is then no longer kept whole. Of a user of whom nothing is known it is
+// the partition's event time that counts: he may have been swept.
 func (p *Profile) Late(hour int32) bool {
-	return p.seen() && int64(hour) < int64(p.newest)-int64(p.limits.lateness)
+	if !p.seen() {
+		return hour < p.horizon
+	}
+	return int64(hour) < int64(p.newest)-int64(p.limits.lateness)
 }
 
 // Alerted reports whether the alert id is remembered.

@@ -122,6 +122,11 @@ func (s *Stage) Run(ctx context.Context) error {
 	// waiting for it in a rebalance.
 	s.leave(admin)
 	for _, m := range s.members {
+		if m.hangUp != nil {
+			m.hangUp() // or it would rejoin while another closes
+		}
+	}
+	for _, m := range s.members {
 		if err == nil {
 			m.finish()
 		} else {

@@ -187,20 +187,38 @@ func (h *house) alerts() map[string]int {
 	h.t.Helper()
 	ids := make(map[string]int)
 	for _, r := range h.b.ReadAll(h.topics.Alerts) {
-		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(r.Value))
-		if err == nil {
-			err = h.schema.Validate(value)
-		}
-		var alert detector.Alert
-		if err == nil {
-			err = json.Unmarshal(r.Value, &alert)
-		}
-		if err != nil {
-			h.t.Fatalf("alert at offset %d: %v", r.Offset, err)
-		}
-		ids[alert.SignIn.ID]++
+		ids[h.alert(r).SignIn.ID]++
 	}
 	return ids
+}
+
+// alert reads an alert's record and holds it against the schema.
+func (h *house) alert(r *kgo.Record) detector.Alert {
+	h.t.Helper()
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(r.Value))
+	if err == nil {
+		err = h.schema.Validate(value)
+	}
+	var alert detector.Alert
+	if err == nil {
+		err = json.Unmarshal(r.Value, &alert)
+	}
+	if err != nil {
+		h.t.Fatalf("alert at offset %d: %v", r.Offset, err)
+	}
+	return alert
+}
+
+// tick has event time pass in every partition.
+func (h *house) tick(hours int) {
+	h.t.Helper()
+	var ticks []*kgo.Record
+	for p := range int32(partitions) {
+		r := signins.Tick{Time: t0.Add(time.Duration(hours) * time.Hour)}.Record()
+		r.Topic, r.Partition = h.topics.Signins, p
+		ticks = append(ticks, r)
+	}
+	h.b.Produce(ticks...)
 }
 
 func (h *house) wantAlerts(want ...string) {
@@ -493,15 +511,6 @@ func TestTicksSweepWhoStayedAway(t *testing.T) {
 		)
 		one := h.start("one", t.TempDir())
 		h.judged()
-		tick := func(hours int) {
-			var ticks []*kgo.Record
-			for p := range int32(partitions) {
-				r := signins.Tick{Time: t0.Add(time.Duration(hours) * time.Hour)}.Record()
-				r.Topic, r.Partition = h.topics.Signins, p
-				ticks = append(ticks, r)
-			}
-			h.b.Produce(ticks...)
-		}
 		left := func() map[string]bool {
 			users := make(map[string]bool)
 			for _, r := range h.b.ReadAll(h.topics.Baseline) {
@@ -509,7 +518,7 @@ func TestTicksSweepWhoStayedAway(t *testing.T) {
 			}
 			return users
 		}
-		tick(detector.Window + 48)
+		h.tick(detector.Window + 48)
 		h.judged()
 		if users := left(); !users["ada@example.com"] || !users["bob@example.com"] {
 			t.Errorf("swept within the window and the lateness: %v", users)
@@ -521,7 +530,7 @@ func TestTicksSweepWhoStayedAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		two := h.start("two", t.TempDir())
-		tick(detector.Window + 48 + 12)
+		h.tick(detector.Window + 48 + 12)
 		h.judged()
 		if users := left(); users["ada@example.com"] || !users["bob@example.com"] {
 			t.Errorf("after the sweep: %v, want bob alone", users)

@@ -92,13 +92,17 @@ func (m *member) run(ctx context.Context, admin *kadm.Client, baseline baselineT
 			return err
 		}
 		err := m.loop(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !errors.Is(err, errRebuild):
-			return err
+		if err == nil {
+			return nil // ctx is done, and all that was judged is committed
 		}
 		m.close()
+		switch {
+		case !errors.Is(err, errRebuild):
+			return err
+		case ctx.Err() != nil:
+			m.log.Warn("stopping with a transaction of unknown outcome; the next owner learns it from the topic", "reason", err)
+			return nil
+		}
 		m.log.Warn("starting over with a new session", "reason", err)
 		select {
 		case <-time.After(rebuildAfter):
@@ -113,6 +117,7 @@ var errRebuild = errors.New("session lost")
 
 // open makes the session: a new client that joins the group.
 func (m *member) open() error {
+	m.roster.open()
 	ctx, hangUp := context.WithCancel(context.Background())
 	opts := append([]kgo.Opt(nil), m.deps.Client...)
 	opts = append(opts,
@@ -166,8 +171,8 @@ func (m *member) close() {
 	m.giveBack(dropped)
 }
 
-// finish closes the member in good order. What it judged last was all there was, so the
-// checkpoints of its partitions are those of now: without that, a partition in which nothing
+// finish closes the member in good order, unless close was called before. What it judged last was
+// all there was, so the checkpoints of its partitions are those of now: without that, a partition in which nothing
 // happens for days would be restored whole, for fear of deletions that it missed.
 func (m *member) finish() {
 	m.work.reset()
@@ -198,8 +203,9 @@ func (m *member) giveBack(dropped []*assignment) {
 
 func (m *member) assigned(_ context.Context, client *kgo.Client, added map[string][]int32) {
 	partitions := added[m.deps.Topics.Signins]
-	client.PauseFetchPartitions(map[string][]int32{m.deps.Topics.Signins: partitions})
-	m.roster.assign(partitions)
+	m.roster.assign(partitions, func() {
+		client.PauseFetchPartitions(map[string][]int32{m.deps.Topics.Signins: partitions})
+	})
 	m.deps.Metrics.rebalances.Inc()
 	if len(partitions) > 0 {
 		m.log.Info("partitions assigned", "partitions", partitions)
@@ -260,7 +266,9 @@ func (m *member) settle() error {
 	}
 	for _, a := range arrived {
 		m.running[a.partition] = a
-		m.session.Client().ResumeFetchPartitions(map[string][]int32{m.deps.Topics.Signins: {a.partition}})
+		m.roster.unless(a, func() {
+			m.session.Client().ResumeFetchPartitions(map[string][]int32{m.deps.Topics.Signins: {a.partition}})
+		})
 	}
 	return nil
 }
@@ -321,8 +329,8 @@ func (m *member) fetchError(failed kgo.FetchError) error {
 	case errors.Is(err, kerr.FencedInstanceID):
 		return m.sessionError("reading "+m.deps.Topics.Signins, err)
 	case errors.Is(err, kerr.OffsetOutOfRange):
-		return fmt.Errorf("reading partition %d of %s: the committed offset is not in the topic any more: %w; "+
-			"--accept-loss goes on with what is left", failed.Partition, failed.Topic, err)
+		return fmt.Errorf("reading partition %d of %s: the next sign-in is not in the topic any more: %w; "+
+			"start it again: it then says how many are lost", failed.Partition, failed.Topic, err)
 	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed),
 		errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
 		return fmt.Errorf("reading %s as group %s: %w; grant the right to this user", m.deps.Topics.Signins, m.cfg.Group, err)

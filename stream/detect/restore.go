@@ -13,9 +13,8 @@ import (
 	"github.com/prtwatch/prtwatch/state"
 )
 
-// stalled is how long a restore waits for the next record before it gives up. It is longer
-// than any transaction timeout that the defaults of a broker allow to be short: the end of a
-// predecessor's undecided transaction has to be awaited.
+// stalled is how long a restore waits for the next record before it gives up, at the least.
+// The end of a predecessor's undecided transaction has to be awaited.
 const stalled = 2 * time.Minute
 
 // sayEvery is how often a restore that takes long says how far it is.
@@ -209,24 +208,31 @@ func (m *member) read(a *assignment, lease *state.Partition, from, end int64, la
 	}
 	defer client.Close()
 
-	said := time.Now()
+	patience := max(stalled, 2*m.cfg.TransactionTimeout)
+	said, moved := time.Now(), time.Now()
+	var reason error
 	for at := from; at < end; {
 		if time.Since(said) > sayEvery {
 			said = time.Now()
 			m.log.Info("restoring a partition", "partition", a.partition, "records", at-from, "of", end-from, "since", time.Since(a.since).Round(time.Second))
 		}
-		ctx, cancel := context.WithTimeout(a.ctx, stalled)
+		ctx, cancel := context.WithTimeout(a.ctx, sayEvery)
 		fetches := client.PollFetches(ctx)
-		idle := ctx.Err() != nil
 		cancel()
 		if err := a.ctx.Err(); err != nil {
 			return last, err
 		}
-		if idle {
-			return last, fmt.Errorf("restoring partition %d of %s: nothing came for %s at offset %d of %d", a.partition, m.baseline.name, stalled, at, end)
-		}
 		for _, failed := range fetches.Errors() {
-			m.log.Debug("restoring", "partition", a.partition, "error", failed.Err)
+			if !errors.Is(failed.Err, context.DeadlineExceeded) {
+				reason = failed.Err
+				m.log.Debug("restoring", "partition", a.partition, "error", failed.Err)
+			}
+		}
+		if fetches.NumRecords() > 0 {
+			moved = time.Now()
+		} else if time.Since(moved) > patience {
+			err := fmt.Errorf("restoring partition %d of %s: nothing came for %s at offset %d of %d", a.partition, m.baseline.name, patience, at, end)
+			return last, errors.Join(err, reason)
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
 			r := records.Next()

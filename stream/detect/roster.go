@@ -27,11 +27,11 @@ type assignment struct {
 
 	// The member's once phase is running, the restore's before.
 	state *state.Partition
-	// The next offset of the baseline partition and the timestamp of the record before it,
-	// as far as our transactions have written. Set by the restore, then by the promises of
-	// the member's own produces, which it waits for before it reads them.
-	next int64
-	last time.Time
+	// The next offset of the baseline partition and the timestamp of the record before it: as
+	// of what is committed, and as of what the transaction in hand has written. The latter
+	// are set by promises, which the member waits for before it reads them.
+	next, produced     int64
+	last, producedLast time.Time
 
 	// hour is the event time of the partition as of what is committed, now as of the work in
 	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
@@ -58,6 +58,7 @@ type progress struct{ from, at, end int64 }
 type roster struct {
 	mu struct {
 		sync.Mutex
+		closed   bool // the session is being closed: what is assigned now is not ours
 		joined   bool
 		owned    map[int32]*assignment
 		dropped  []*assignment      // over, but not yet settled by the member
@@ -73,11 +74,22 @@ func newRoster() *roster {
 	return r
 }
 
-// assign notes newly assigned partitions, and that those which the group's last word does
-// not hold any more are gone (their revoke was swallowed).
-func (r *roster) assign(added []int32) {
+// open makes it ready for a session.
+func (r *roster) open() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.mu.closed = false
+}
+
+// assign notes newly assigned partitions, which pause stops from being read, and that those
+// which the group's last word does not hold any more are gone (their revoke was swallowed).
+func (r *roster) assign(added []int32, pause func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.closed {
+		return
+	}
+	pause()
 	r.mu.joined = true
 	for p, a := range r.mu.owned {
 		if !slices.Contains(r.mu.lastSync, p) {
@@ -131,7 +143,8 @@ func (r *roster) startRestore(partition int32, end int64, hour int32) *assignmen
 	}
 	a.phase = restoring
 	a.restore = progress{end: end}
-	a.hour, a.now, a.swept = hour, hour, hour
+	a.hour, a.now = hour, hour
+	a.sweeping = true // where the last owner had got to is not known
 	return a
 }
 
@@ -172,10 +185,21 @@ func (r *roster) take() (dropped, arrived []*assignment) {
 	return dropped, arrived
 }
 
-// abandon drops everything, as when the session is closed.
+// unless does what is meant for an assignment, unless it is over. The same partition may be
+// assigned anew at any moment, and must then stay paused.
+func (r *roster) unless(over *assignment, do func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !over.over {
+		do()
+	}
+}
+
+// abandon drops everything, for the session is to be closed.
 func (r *roster) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.mu.closed = true
 	for _, a := range r.mu.owned {
 		r.drop(a)
 	}

@@ -56,7 +56,7 @@ func (m *member) judge(r *kgo.Record) error {
 		m.work.tally.unreadable++
 		return nil
 	}
-	a.now = max(a.now, m.deps.Detector.Hour(&m.signIn))
+	a.pass(m.deps.Detector.Hour(&m.signIn), r)
 	profile, err := a.state.ProfileAt(string(r.Key), a.now)
 	if err != nil {
 		return err
@@ -81,9 +81,16 @@ func (m *member) control(a *assignment, r *kgo.Record, kind string) error {
 		m.work.output = append(m.work.output, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "tick", r.Value))
 		m.work.tally.unreadable++
 	default:
-		a.now = max(a.now, detector.HourOf(tick.Time))
+		a.pass(detector.HourOf(tick.Time), r)
 	}
 	return nil
+}
+
+// pass moves the event time of the partition to hour: no further than the broker's own time of
+// the record, so that a clock which is ahead (a splitter's, or one that dates raw records)
+// does not close everyone's window.
+func (a *assignment) pass(hour int32, r *kgo.Record) {
+	a.now = max(a.now, min(hour, detector.HourOf(r.Timestamp)+1))
 }
 
 // The pace of sweeps: each sweepEvery hours of event time a partition's users are gone
@@ -200,7 +207,7 @@ func (m *member) produce(ctx context.Context) error {
 			record := &kgo.Record{Topic: m.deps.Topics.Baseline, Partition: a.partition, Key: []byte(user), Value: profile}
 			m.session.Produce(ctx, record, func(r *kgo.Record, err error) {
 				if failed(r, err); err == nil {
-					a.next, a.last = r.Offset+1, r.Timestamp
+					a.produced, a.producedLast = r.Offset+1, r.Timestamp
 				}
 			})
 		}
@@ -231,7 +238,7 @@ func (m *member) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 		for j := range request.Topics[i].Partitions {
 			p := &request.Topics[i].Partitions[j]
 			if a := m.running[p.Partition]; a != nil {
-				mark := m.baseline.mark(a.next, a.now)
+				mark := m.baseline.mark(max(a.next, a.produced), a.now)
 				p.Metadata = &mark
 			}
 		}
@@ -242,6 +249,9 @@ func (m *member) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 // keep writes what a committed transaction taught into Pebble.
 func (m *member) keep() error {
 	for _, a := range m.work.touched {
+		if a.produced > a.next {
+			a.next, a.last = a.produced, a.producedLast
+		}
 		if err := a.state.Commit(m.baseline.checkpoint(a.next, a.last)); err != nil {
 			return err
 		}
@@ -254,6 +264,7 @@ func (m *member) keep() error {
 func (m *member) rollback() {
 	for _, a := range m.work.touched {
 		a.state.Rollback()
+		a.produced = 0
 		a.now, a.sweeping = a.hour, true // what a sweep had deleted is there again
 	}
 	m.work.reset()

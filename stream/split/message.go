@@ -25,7 +25,9 @@ func (s *Splitter) message(j job, now time.Time) {
 	var n int
 	skipped := s.decoder.Decode(raw.Value, func(in *detector.SignIn) {
 		n++
-		in.Arrived = raw.Timestamp
+		if raw.Timestamp.Unix() > 0 { // a record may have none
+			in.Arrived = raw.Timestamp
+		}
 		s.produce(j.flight, s.signIn(in))
 	}, func(u entra.Unreadable) {
 		m.unreadable.WithLabelValues(u.Reason).Inc()
