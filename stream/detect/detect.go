@@ -27,7 +27,7 @@
 //   - GroupTransactSession tells of a revoke only once until the next End. So the roster is
 //     compared with the assignment itself (see watchedBalancer), and a partition that is
 //     assigned again while we thought we had it is begun afresh.
-//   - The session forgets that something was revoked at End. So roster.settle, which calls
+//   - The session forgets that something was revoked at End. So member.settle, which calls
 //     End to have it forget, runs only while no polled record is in hand.
 //   - After an error of Begin or End nobody knows how the transaction ended. The member then
 //     throws away its session and its leases and restores from the baseline topic.
@@ -37,6 +37,7 @@ package detect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -131,6 +132,11 @@ func (s *Stage) Run(ctx context.Context) error {
 			m.finish()
 		} else {
 			m.close()
+		}
+		select {
+		case late := <-m.fatal: // of the closing itself: a state that could not be written
+			err = errors.Join(err, late)
+		default:
 		}
 	}
 	return err

@@ -171,9 +171,10 @@ func (m *member) close() {
 	m.giveBack(dropped)
 }
 
-// finish closes the member in good order, unless close was called before. What it judged last was
-// all there was, so the checkpoints of its partitions are those of now: without that, a partition in which nothing
-// happens for days would be restored whole, for fear of deletions that it missed.
+// finish closes the member in good order, unless close was called before. What it judged
+// last was all there was, so the checkpoints of its partitions are those of now: without that,
+// a partition in which nothing happens for days would be restored whole, for fear of
+// deletions that it missed.
 func (m *member) finish() {
 	m.work.reset()
 	for _, a := range m.running {
