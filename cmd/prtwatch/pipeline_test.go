@@ -329,3 +329,24 @@ func TestTwoInstancesThatComeAndGoGiveTheQuerysRowsOnce(t *testing.T) {
 		in.wantTheQuerysRows()
 	})
 }
+
+// A kill at any moment costs a wait, and no alert: the process comes back under its name, takes
+// up its state, and goes on where its last transaction committed.
+func TestAKilledInstanceThatComesBackGivesTheQuerysRowsOnce(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		in := newInstallation(t, b)
+		in.fill(20, 16)
+		dir := t.TempDir()
+		i := in.start(dir)
+		i.says("partitions assigned")
+		in.split(in.random.IntN(in.made))
+		if err := i.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = i.cmd.Wait()
+		i = in.start(dir)
+		in.done()
+		i.stop()
+		in.wantTheQuerysRows()
+	})
+}
