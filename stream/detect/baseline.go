@@ -30,17 +30,14 @@ const defaultTombstones = 24 * time.Hour
 
 // describeBaseline asks the cluster which topic the baseline topic is.
 func describeBaseline(ctx context.Context, admin *kadm.Client, topics kafka.Topics) (baselineTopic, error) {
-	b := baselineTopic{name: topics.Baseline, tombstones: defaultTombstones}
-	metadata, err := admin.Metadata(ctx, topics.Baseline)
-	if err != nil {
-		return b, fmt.Errorf("describing topic %s: %w", topics.Baseline, err)
+	b := baselineTopic{name: topics.Baseline, partitions: topics.Partitions, tombstones: defaultTombstones}
+	var err error
+	if b.clusterID, err = kafka.ClusterID(ctx, admin); err != nil {
+		return b, err
 	}
-	topic := metadata.Topics[topics.Baseline]
-	if topic.Err != nil {
-		return b, fmt.Errorf("describing topic %s: %w; `prtwatch topics --create` makes what is missing", topics.Baseline, topic.Err)
+	if b.id, err = kafka.TopicID(ctx, admin, topics.Baseline); err != nil {
+		return b, err
 	}
-	b.clusterID, b.id, b.partitions = metadata.Cluster, topic.ID, int32(len(topic.Partitions))
-
 	configs, err := admin.DescribeTopicConfigs(ctx, topics.Baseline)
 	if err != nil {
 		return b, fmt.Errorf("reading the settings of topic %s: %w", topics.Baseline, err)

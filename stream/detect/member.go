@@ -259,11 +259,11 @@ func (m *member) settle() error {
 		// of this partition's any more. An End without a Begin clears the note.
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.TransactionTimeout)
 		defer cancel()
-		if _, err := m.session.End(ctx, kgo.TryAbort); err != nil {
-			m.giveBack(dropped)
+		_, err := m.session.End(ctx, kgo.TryAbort)
+		m.giveBack(dropped)
+		if err != nil {
 			return m.sessionError("clearing the session after a rebalance", err)
 		}
-		m.giveBack(dropped)
 	}
 	for _, a := range arrived {
 		m.running[a.partition] = a

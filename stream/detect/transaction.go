@@ -116,7 +116,8 @@ func (m *member) sweep(a *assignment) error {
 	return err
 }
 
-// newerRecord says why a partition stops: nothing may be skipped in the middle of an upgrade.
+// newerRecord says why the instance stops: nothing may be skipped in the middle of an upgrade,
+// and the session commits the offsets of all its partitions or of none.
 func newerRecord(r *kgo.Record, err error) error {
 	return fmt.Errorf("reading partition %d of %s at offset %d: %w", r.Partition, r.Topic, r.Offset, err)
 }

@@ -47,15 +47,12 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// errOver ends a demo that Options.For bounds.
-var errOver = errors.New("the demo is over")
-
 // Run plays the demo until its time is over or ctx is done. How it detects is as s says; the
 // brokers, the topics and the state folder of s are not used.
 func Run(ctx context.Context, s *settings.Settings, o Options) (err error) {
 	if o.For > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, o.For, errOver)
+		ctx, cancel = context.WithTimeout(ctx, o.For)
 		defer cancel()
 	}
 	embedded, err := broker.StartEmbedded()
