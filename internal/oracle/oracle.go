@@ -11,7 +11,9 @@
 package oracle
 
 import (
+	"bytes"
 	"fmt"
+	"iter"
 	"net"
 	"slices"
 	"strings"
@@ -29,6 +31,9 @@ type Options struct {
 	// it in, by `between`; prtwatch, which counts in hours, has not. It is the one
 	// difference that the semantics allow.
 	OpenFarEdge bool
+	// MaxFuture, where it is above zero, has prtwatch's other difference in: a sign-in that is
+	// dated more than that after its arrival (see Take) counts at its arrival.
+	MaxFuture time.Duration
 }
 
 // Query collects sign-ins and runs the query over them. It belongs to one goroutine.
@@ -36,6 +41,7 @@ type Query struct {
 	allowed     []*net.IPNet
 	created     bool
 	openFarEdge bool
+	maxFuture   time.Duration
 
 	users   map[string]*table // by UPN = tolower(UserPrincipalName)
 	texts   map[string]string // interned addresses and ASNs
@@ -46,31 +52,44 @@ type Query struct {
 // table is one user's part of AADNonInteractiveUserSignInLogs.
 type table struct{ rows []row }
 
-// row is a sign-in with the columns that the query looks at. id and ip are kept for
-// candidates only: nobody else can be a row of the result.
+// row is a sign-in with the columns that the query looks at.
 type row struct {
 	time      time.Time
 	known     string // the address as baselines compare it
 	asn       string
-	candidate bool
-	id, ip    string
+	candidate *candidate // nil: it cannot be a row of the result
 }
 
-// Row is a row of the query's result.
+// candidate is what a row of the result shows besides.
+type candidate struct {
+	id, ip                            string
+	dated                             time.Time
+	resource, app, userAgent, country string
+	tenant                            string
+}
+
+// Row is a row of the query's result, what it was joined with, and the tenant.
 type Row struct {
 	ID         string    // of the sign-in
 	Hour       time.Time // T of the run that returned it
-	Time       time.Time // of the sign-in
+	Time       time.Time // of the sign-in, that it counts at
+	Dated      time.Time // as the sign-in has it; not Time where Options.MaxFuture had a say
 	UPN        string    // lower-cased
 	IP         string    // as it came
 	ASN        string
 	NoBaseline bool // isnull(KnownIPs): the left outer join found nothing
+
+	Resource, App, UserAgent, Country string // as the query projects them
+	Tenant                            string // of Entra ID; the query does not project it
+
+	KnownIPs, KnownASNs int       // sizes of the sets
+	First, Last         time.Time // of the sign-ins that they were made of; zero where there are none
 }
 
 // New returns a query without sign-ins. It refuses an allowlist entry that is no network
 // and an event time that it does not know.
 func New(o Options) (*Query, error) {
-	q := &Query{openFarEdge: o.OpenFarEdge, users: map[string]*table{}, texts: map[string]string{}}
+	q := &Query{openFarEdge: o.OpenFarEdge, maxFuture: o.MaxFuture, users: map[string]*table{}, texts: map[string]string{}}
 	switch o.EventTime {
 	case "", "generated":
 	case "created":
@@ -92,7 +111,9 @@ func New(o Options) (*Query, error) {
 
 // Add takes one record, in either shape. A record of another category is skipped; an error
 // means that it is no sign-in that could be judged: no JSON object, no id, no time.
-func (q *Query) Add(record []byte) error {
+func (q *Query) Add(record []byte) error { return q.add(bytes.Trim(record, white), time.Time{}) }
+
+func (q *Query) add(record []byte, arrived time.Time) error {
 	s, err := read(record)
 	if err != nil {
 		return err
@@ -106,7 +127,13 @@ func (q *Query) Add(record []byte) error {
 		r.time = s.created
 	}
 	if q.candidate(s) {
-		r.candidate, r.id, r.ip = true, s.id, s.ip
+		r.candidate = &candidate{
+			id: s.id, ip: s.ip, dated: r.time, resource: q.intern(s.resource), app: q.intern(s.app),
+			userAgent: q.intern(s.userAgent), country: q.intern(s.country), tenant: q.intern(s.tenant),
+		}
+	}
+	if q.maxFuture > 0 && !arrived.IsZero() && r.time.After(arrived.Add(q.maxFuture)) {
+		r.time = arrived
 	}
 	upn := strings.ToLower(s.upn)
 	user := q.users[upn]
@@ -213,12 +240,26 @@ func (q *Query) rowsOf(upn string, user *table) []Row {
 		null := first == last
 		for _, r := range rows[judgedFrom:judgedEnd] {
 			// where isnull(KnownIPs) or (not(set_has_element(KnownIPs, IPAddress)) and not(set_has_element(KnownASNs, ASN)))
-			if r.candidate && (null || !knownIPs.has(r.known) && !knownASNs.has(r.asn)) {
-				result = append(result, Row{ID: r.id, Hour: T, Time: r.time, UPN: upn, IP: r.ip, ASN: r.asn, NoBaseline: null})
+			if r.candidate == nil || !null && (knownIPs.has(r.known) || knownASNs.has(r.asn)) {
+				continue
 			}
+			row := r.candidate.project(T, upn, r)
+			row.NoBaseline, row.KnownIPs, row.KnownASNs = null, len(knownIPs), len(knownASNs)
+			if !null {
+				row.First, row.Last = rows[first].time, rows[last-1].time
+			}
+			result = append(result, row)
 		}
 	}
 	return result
+}
+
+// project is the query's project.
+func (c *candidate) project(T time.Time, upn string, r row) Row {
+	return Row{
+		ID: c.id, Hour: T, Time: r.time, Dated: c.dated, UPN: upn, IP: c.ip, ASN: r.asn,
+		Resource: c.resource, App: c.app, UserAgent: c.userAgent, Country: c.country, Tenant: c.tenant,
+	}
 }
 
 // tooOld reports whether t lies before the baseline, whose far edge is oldest.
@@ -243,6 +284,30 @@ func (s set) has(member string) bool { return s[member] > 0 }
 func (s set) leave(member string) {
 	if s[member]--; s[member] == 0 {
 		delete(s, member)
+	}
+}
+
+// Seen says where one sign-in came from: the address as baselines compare it, and the ASN.
+type Seen struct {
+	Time    time.Time // that it counts at
+	IP, ASN string
+}
+
+// Users yields every user, by lower-cased UPN, with all of his sign-ins.
+func (q *Query) Users() iter.Seq2[string, iter.Seq[Seen]] {
+	return func(yield func(string, iter.Seq[Seen]) bool) {
+		for upn, user := range q.users {
+			seen := func(yield func(Seen) bool) {
+				for _, r := range user.rows {
+					if !yield(Seen{r.time, r.known, r.asn}) {
+						return
+					}
+				}
+			}
+			if !yield(upn, seen) {
+				return
+			}
+		}
 	}
 }
 

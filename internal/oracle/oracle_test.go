@@ -330,7 +330,7 @@ func TestASignInBelongsToTheRunThatEndsItsHour(t *testing.T) {
 		if err := q.Add(at(when, "it", other, otherASN).diagnostic()); err != nil {
 			t.Fatal(err)
 		}
-		want := oracle.Row{ID: "it", Hour: run, Time: when, UPN: "ada@example.com", IP: other, ASN: otherASN, NoBaseline: true}
+		want := oracle.Row{ID: "it", Hour: run, Time: when, Dated: when, UPN: "ada@example.com", IP: other, ASN: otherASN, NoBaseline: true, Resource: "Microsoft Graph"}
 		if rows := q.Rows(); len(rows) != 1 || rows[0] != want {
 			t.Errorf("%s: %+v, not %+v", when, rows, want)
 		}
