@@ -15,6 +15,7 @@ func (b *Broker) CreateTopic(topic string, partitions int32, settings map[string
 	b.tb.Helper()
 	ctx, cancel := b.context()
 	defer cancel()
+	b.client.PurgeTopicsFromClient(topic) // one that was deleted: a client sticks to its id
 	values := make(map[string]*string, len(settings))
 	for key, value := range settings {
 		values[key] = &value
