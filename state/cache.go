@@ -19,8 +19,15 @@ type entry struct {
 	user    string
 	profile *Profile
 	encoded []byte // made by Changes; nil once the profile was handed out again
-	deleted bool   // by a sweep, in the open transaction
 	size    int
+}
+
+// weigh sets the size in bytes of memory, and returns by how much it has grown.
+func (e *entry) weigh() int {
+	const listed = 160 // an element, its map slot and the entry
+	before := e.size
+	e.size = listed + 2*len(e.user) + e.profile.size()
+	return e.size - before
 }
 
 func newCache(s *Store) cache {
@@ -35,9 +42,8 @@ func (c *cache) get(user string) (*entry, bool) { return c.lru.Get(user) }
 
 // add takes an entry in and lets the longest unused go, never the one that came.
 func (c *cache) add(e *entry) {
-	const listed = 160 // an element, its map slot and the entry
-	e.size = listed + 2*len(e.user) + e.profile.size()
 	c.remove(e.user)
+	e.weigh()
 	c.lru.Add(e.user, e)
 	c.account(1, e.size)
 	for share := c.store.cacheShare(); c.bytes > share && c.lru.Len() > 1; {

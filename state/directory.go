@@ -128,7 +128,7 @@ func (d *directory) readInstance() error {
 	case err != nil:
 		return fmt.Errorf("reading the instance name: %w", err)
 	case !validInstance.MatchString(text):
-		return fmt.Errorf("%s holds no instance name (1 to 64 of A-Z a-z 0-9 . _ -): remove it, and a new name is made", d.file("instance"))
+		return fmt.Errorf("%s holds no instance name (1 to 64 of A-Z a-z 0-9 . _ -): remove it: a new name is made, and the state filled again from the baseline topic", d.file("instance"))
 	}
 	d.instance = text
 	return nil

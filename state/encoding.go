@@ -10,8 +10,8 @@ import (
 
 // profileVersion leads every encoded profile. The encoding is
 //
-//	version, flags (none yet: one will say that the offset follows at which the
-//	    profile was made, for brokers without transactions)
+//	version, flags (bit 0: the offset follows at which the profile was made, an
+//	    unsigned varint above 0; for brokers without transactions, see Profile.Carry)
 //	the newest hour as a varint; every other hour is a distance back from it
 //	addresses, then ASNs: count, key lengths, keys, hours, then for each the length of
 //	    its bitmap without the zero bytes at its end, and the bitmap (see hours.go)
@@ -22,6 +22,9 @@ import (
 // out, keys are sorted, so equal profiles are equal bytes.
 const profileVersion = 1
 
+// carries is the flag of a profile that carries an offset.
+const carries = 1
+
 // MaxProfileBytes bounds an encoded profile: a record of the baseline topic must stay
 // below the smallest of the usual limits (Event Hubs, brokers: 1 MiB).
 const MaxProfileBytes = 900 << 10
@@ -30,13 +33,18 @@ const MaxProfileBytes = 900 << 10
 func (l *limits) largestProfile() int {
 	const hour = 3 // a distance of up to two million hours
 	network := 1 + maxKey + hour + 2 + (l.span()+7)/8
-	return 2 + 3*binary.MaxVarintLen32 + (l.maxIPs+l.maxASNs)*network +
+	return 2 + binary.MaxVarintLen64 + 3*binary.MaxVarintLen32 + (l.maxIPs+l.maxASNs)*network +
 		2 + maxAlerts*(hour+binary.MaxVarintLen32+16) + 2 + (l.span()+1)*(hour+binary.MaxVarintLen32)
 }
 
 // appendTo appends the encoding of p to dst.
 func (p *Profile) appendTo(dst []byte) []byte {
-	dst = append(dst, profileVersion, 0)
+	if p.offset > 0 {
+		dst = append(dst, profileVersion, carries)
+		dst = binary.AppendUvarint(dst, uint64(p.offset))
+	} else {
+		dst = append(dst, profileVersion, 0)
+	}
 	base := int64(0)
 	if p.seen() {
 		base = int64(p.newest)
@@ -93,15 +101,13 @@ func decodeProfile(data []byte, l *limits) (*Profile, error) {
 	if v := r.byte(); v != profileVersion && r.err == nil {
 		return nil, fmt.Errorf("profile has version %d, this program reads version %d", v, profileVersion)
 	}
-	if flags := r.byte(); flags != 0 {
-		r.fail("unknown flags")
-	}
+	offset := r.offset()
 	base := r.varint()
 	if base != int64(int32(base)) {
 		r.fail("newest hour out of range")
 	}
 	p := newProfile(l)
-	p.newest = int32(base)
+	p.newest, p.offset = int32(base), offset
 	r.networks(&p.ips, base, l.span())
 	r.networks(&p.asns, base, l.span())
 	r.alerts(p, base)
@@ -116,6 +122,32 @@ func decodeProfile(data []byte, l *limits) (*Profile, error) {
 		return nil, r.err
 	}
 	return p, nil
+}
+
+// Carried returns the offset that an encoded profile carries (see Profile.Carry): 0 where it
+// carries none, or is none. Only the beginning of value is looked at.
+func Carried(value []byte) int64 {
+	r := reader{data: value}
+	if r.byte() != profileVersion {
+		return 0
+	}
+	return r.offset()
+}
+
+// offset reads the flags, and the offset where they say that there is one.
+func (r *reader) offset() int64 {
+	switch r.byte() {
+	case 0:
+		return 0
+	case carries:
+		offset := r.upTo(math.MaxInt64, "offset")
+		if offset == 0 {
+			r.fail("offset out of range")
+		}
+		return offset
+	}
+	r.fail("unknown flags")
+	return 0
 }
 
 // reader takes an encoded profile apart. After the first error it returns zeros.

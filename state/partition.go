@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 
@@ -17,9 +18,6 @@ const (
 	kindCheckpoint = 0
 	kindProfile    = 1
 )
-
-// restoreBatch is how much of a restore is written at once, in bytes.
-const restoreBatch = 4 << 20
 
 // Partition is the leased range of one partition. It belongs to one goroutine.
 //
@@ -35,11 +33,13 @@ type Partition struct {
 	last   *entry            // handed out by the last Profile: it may have changed since
 	open   map[string]*entry // changed by the open transaction
 	order  []*entry          // the same, in the order of their first change
+	opened int               // bytes that they take, see OpenBytes
 	key    []byte            // scratch
 
-	swept     []byte        // the user at which the next Sweep begins
-	restoring *pebble.Batch // of Put; nil where there is none
-	advanced  *Checkpoint   // holds once restoring is written
+	swept     []byte           // the user at which the next Sweep begins
+	restoring *pebble.Batch    // of Put; nil where there is none
+	carried   map[string]int64 // the offsets that the users in restoring carry; nil before the first PutNewer in it
+	advanced  *Checkpoint      // holds once restoring is written
 }
 
 func newPartition(s *Store, number int32, token chan struct{}) *Partition {
@@ -69,9 +69,28 @@ func (p *Partition) Profile(user string) (*Profile, error) {
 		e = &entry{user: strings.Clone(user), profile: profile}
 		p.cache.add(e)
 	}
-	e.encoded, e.deleted = nil, false
 	p.last = e
 	return e.profile, nil
+}
+
+// Encoded returns the user's profile as Changes would, changes of the open transaction with
+// it, and nil where there is none. The bytes must not be altered.
+func (p *Partition) Encoded(user string) (value []byte, err error) {
+	p.settle()
+	if e := p.open[user]; e != nil {
+		return e.encode(), nil
+	}
+	if p.token == nil {
+		return nil, errReleased
+	}
+	_, err = p.get(p.profileKey(user), func(held []byte) error {
+		value = slices.Clone(held)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading a profile of partition %d: %w", p.number, err)
+	}
+	return value, nil
 }
 
 // ProfileAt returns what Profile does, but for a user of whom nothing was seen in the hours
@@ -79,8 +98,14 @@ func (p *Partition) Profile(user string) (*Profile, error) {
 // known any more, be he swept yet or not. So what a sweep has come to cannot be seen. What is
 // asked of him for an hour further back than the lateness is Late.
 func (p *Partition) ProfileAt(user string, now int32) (*Profile, error) {
+	return p.ProfileFor(user, now, math.MaxInt64)
+}
+
+// ProfileFor returns what ProfileAt does for what the log holds at offset, and nil where the
+// profile carries a higher offset: then it knows that already.
+func (p *Partition) ProfileFor(user string, now int32, offset int64) (*Profile, error) {
 	profile, err := p.Profile(user)
-	if err != nil {
+	if err != nil || offset < profile.offset {
 		return nil, err
 	}
 	horizon := int32(max(int64(now)-int64(p.store.limits.lateness), noHorizon))
@@ -93,7 +118,7 @@ func (p *Partition) ProfileAt(user string, now int32) (*Profile, error) {
 	e := &entry{user: strings.Clone(user), profile: newProfile(p.store.limits)}
 	e.profile.changed, e.profile.horizon = true, horizon
 	if open := p.open[user]; open != nil {
-		*open = entry{user: open.user, profile: e.profile}
+		open.profile = e.profile
 		e = open
 	}
 	p.last = e
@@ -155,21 +180,42 @@ func (p *Partition) Sweep(now int32, most int) (ended bool, err error) {
 // delete adds the deletion of a user to the changes.
 func (p *Partition) delete(user string) {
 	p.cache.remove(user)
-	e := &entry{user: user, profile: newProfile(p.store.limits), deleted: true}
-	p.open[user] = e
+	p.hold(&entry{user: user, profile: newProfile(p.store.limits)})
+}
+
+// hold takes an entry in among the changed ones.
+func (p *Partition) hold(e *entry) {
+	p.open[e.user] = e
 	p.order = append(p.order, e)
+	e.size = 0 // what it took in the cache
+	p.opened += e.weigh()
 }
 
 // settle moves the profile that was handed out last to the changed ones if it has changed.
 func (p *Partition) settle() {
 	e := p.last
 	p.last = nil
-	if e == nil || !e.profile.changed || p.open[e.user] == e {
+	if e == nil || !e.profile.changed {
+		return
+	}
+	e.profile.offset = e.profile.carry
+	e.encoded = nil
+	if p.open[e.user] == e {
+		p.opened += e.weigh()
 		return
 	}
 	p.cache.remove(e.user)
-	p.open[e.user] = e
-	p.order = append(p.order, e)
+	p.hold(e)
+}
+
+// OpenBytes returns about how many bytes of memory the changes of the open transaction take,
+// as decoded profiles; Changes adds their encodings, which take no more than that again. It
+// counts changes by the networks that their users have, so who ends a transaction when this
+// is too much bounds its memory whatever the users are like, which a number of records does
+// not. It costs no look at the profiles.
+func (p *Partition) OpenBytes() int {
+	p.settle()
+	return p.opened
 }
 
 func (p *Partition) load(user string) (*Profile, error) {
@@ -214,9 +260,9 @@ func (p *Partition) profileKey(user string) []byte {
 	return p.key
 }
 
-// Changes yields the user and the encoded profile, nil for one that was deleted, of each
-// profile that changed since the last Commit or Rollback, in the order of their first change. The bytes must not be
-// altered; they stay as they are, also when the profile changes again.
+// Changes yields the user and the encoded profile, nil where nothing is left of it, of each
+// profile that changed since the last Commit or Rollback, in the order of their first change.
+// The bytes must not be altered; they stay as they are, also when the profile changes again.
 func (p *Partition) Changes() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		p.settle()
@@ -228,11 +274,10 @@ func (p *Partition) Changes() iter.Seq2[string, []byte] {
 	}
 }
 
+// encode returns the bytes of a profile, and nil for one that says nothing: a sweep leaves
+// those, and so does who asks for a user whose time is up and then teaches nothing.
 func (e *entry) encode() []byte {
-	if e.deleted {
-		return nil
-	}
-	if e.encoded == nil {
+	if e.encoded == nil && !e.profile.empty() {
 		e.encoded = e.profile.appendTo(nil)
 	}
 	return e.encoded
@@ -247,7 +292,7 @@ func (p *Partition) Commit(cp Checkpoint) error {
 	}
 	for _, e := range p.order {
 		p.store.count.evictedKnown.Add(e.profile.evictions)
-		if e.deleted {
+		if e.profile.empty() {
 			continue
 		}
 		e.profile.changed, e.profile.evictions, e.encoded = false, 0, nil
@@ -262,13 +307,12 @@ func (p *Partition) commit(cp Checkpoint) error {
 		return errReleased
 	}
 	batch := new(pebble.Batch)
-	defer batch.Close()
 	for _, e := range p.order {
 		var err error
-		if e.deleted {
+		if value := e.encode(); value == nil {
 			err = batch.Delete(p.profileKey(e.user), nil)
 		} else {
-			err = batch.Set(p.profileKey(e.user), e.encode(), nil)
+			err = batch.Set(p.profileKey(e.user), value, nil)
 		}
 		if err != nil {
 			return err
@@ -290,7 +334,7 @@ func (p *Partition) Rollback() {
 func (p *Partition) forget() {
 	clear(p.open)
 	clear(p.order)
-	p.order = p.order[:0]
+	p.order, p.opened = p.order[:0], 0
 }
 
 // Checkpoint returns the checkpoint, and whether there is one.
@@ -307,6 +351,36 @@ func (p *Partition) Checkpoint() (Checkpoint, bool, error) {
 	return cp, found, nil
 }
 
+// PutNewer does what Put does, unless the partition holds a profile of the user that carries
+// a higher offset: then it reports false. Offset is what the record carries. Of a user who was
+// deleted nothing is held.
+func (p *Partition) PutNewer(user, value []byte, offset int64) (bool, error) {
+	if p.carried == nil {
+		// What Put left in the batch cannot be read there.
+		if p.restoring != nil {
+			if err := p.write(); err != nil {
+				return false, fmt.Errorf("restoring partition %d: %w", p.number, err)
+			}
+		}
+		p.carried = make(map[string]int64)
+	}
+	held, ok := p.carried[string(user)]
+	if !ok {
+		_, err := p.get(p.profileKey(string(user)), func(value []byte) error {
+			held = Carried(value)
+			return nil
+		})
+		if err != nil {
+			return false, fmt.Errorf("restoring partition %d: %w", p.number, err)
+		}
+	}
+	if offset < held {
+		return false, nil
+	}
+	p.carried[string(user)] = offset
+	return true, p.put(user, value)
+}
+
 // Put takes one record of the baseline topic (a nil value deletes) while the partition is
 // restored. Records are written by batches of 4 MiB. The caller must not have changes open.
 //
@@ -315,6 +389,13 @@ func (p *Partition) Checkpoint() (Checkpoint, bool, error) {
 // for the last record of a user wins; and nothing is judged before the restore has come
 // to its end, so that a profile is newer than the checkpoint can be seen by nobody.
 func (p *Partition) Put(user, value []byte) error {
+	if p.carried != nil {
+		p.carried[string(user)] = 0
+	}
+	return p.put(user, value)
+}
+
+func (p *Partition) put(user, value []byte) error {
 	if p.restoring == nil {
 		p.restoring = new(pebble.Batch)
 	}
@@ -327,7 +408,7 @@ func (p *Partition) Put(user, value []byte) error {
 	} else {
 		err = p.restoring.Set(key, value, nil)
 	}
-	if err == nil && p.restoring.Len() >= restoreBatch {
+	if err == nil && p.restoring.Len() >= p.store.batchBytes {
 		err = p.write()
 	}
 	if err != nil {
@@ -357,8 +438,7 @@ func (p *Partition) write() error {
 		return errReleased
 	}
 	batch := p.restoring
-	p.restoring = nil
-	defer batch.Close()
+	p.restoring, p.carried = nil, nil
 	if p.advanced != nil {
 		if err := batch.Set(p.prefix(kindCheckpoint), p.advanced.append(nil), nil); err != nil {
 			return err
@@ -372,7 +452,6 @@ func (p *Partition) write() error {
 func (p *Partition) Drop() error {
 	p.abandon()
 	batch := new(pebble.Batch)
-	defer batch.Close()
 	from := binary.BigEndian.AppendUint32(nil, uint32(p.number))
 	to := binary.BigEndian.AppendUint32(nil, uint32(p.number)+1)
 	err := batch.DeleteRange(from, to, nil)
@@ -392,11 +471,7 @@ func (p *Partition) Drop() error {
 func (p *Partition) abandon() {
 	p.Rollback()
 	p.cache.clear()
-	p.advanced = nil
-	if p.restoring != nil {
-		p.restoring.Close()
-		p.restoring = nil
-	}
+	p.restoring, p.advanced, p.carried = nil, nil, nil
 }
 
 // Release flushes, gives the lease back, and forgets what was not committed. The lease is

@@ -34,6 +34,9 @@ type Profile struct {
 	// for, by the partition's event time; noHorizon where that is not known. It is not encoded.
 	horizon int32
 
+	offset int64 // that the encoding carries; 0 is none
+	carry  int64 // what offset becomes when the profile has changed
+
 	changed   bool   // since the last Commit
 	evictions uint64 // since the last Commit
 }
@@ -57,6 +60,9 @@ func newProfile(l *limits) *Profile {
 
 // seen reports whether there is any network, and so a newest hour.
 func (p *Profile) seen() bool { return len(p.ips.keys) > 0 || len(p.asns.keys) > 0 }
+
+// empty reports whether the profile says no more than that of a user who never came.
+func (p *Profile) empty() bool { return !p.seen() && len(p.alerts) == 0 }
 
 // floor is the earliest hour that is kept.
 func (p *Profile) floor() int64 { return int64(p.newest) - int64(p.limits.span()) }
@@ -195,6 +201,15 @@ func (p *Profile) Evicted(hour int32) int {
 	}
 	return n
 }
+
+// Carry says at which offset of its log the profile is, should it change: all that was before
+// it is in the profile, and nothing else. The encoding carries that offset, so that of two
+// profiles of a user it can be told which knows more. A profile that changes without it
+// carries none.
+func (p *Profile) Carry(offset int64) { p.carry = offset }
+
+// Offset returns the offset that the profile carries, 0 where it carries none.
+func (p *Profile) Offset() int64 { return p.offset }
 
 // size estimates the memory of the profile in bytes.
 func (p *Profile) size() int {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,9 @@ import (
 // is reading that much of the baseline topic again.
 const flushEvery = 3 * time.Minute
 
+// restoreBatch is how much of a restore is written at once, in bytes.
+const restoreBatch = 4 << 20
+
 // Store is the one Pebble of a process: the leased partitions share it, and a bounded
 // memory. It is safe for use by many goroutines; a Partition is not.
 //
@@ -32,9 +36,11 @@ type Store struct {
 	limits     *limits
 	health     *health
 	log        *slog.Logger
-	remove     string // a temporary folder, removed by Close
-	cacheBytes int    // for decoded profiles
-	stop       func() // ends flushing regularly, and waits for that
+	remove     string         // a temporary folder, removed by Close
+	cacheBytes int            // for decoded profiles
+	batchBytes int            // of a restore, that are written at once
+	stop       func()         // ends flushing regularly, and waits for that
+	inside     sync.WaitGroup // calls of Pebble, for some of which nobody waits any longer
 
 	// mu is held for reading by whoever uses db; Close takes it for writing.
 	mu     sync.RWMutex
@@ -105,7 +111,7 @@ func open(cfg Config, window int, log *slog.Logger, fs vfs.FS) (*Store, error) {
 	// A quarter is Pebble's, whose memtables count against its cache. Decoded profiles are
 	// what decides the speed: a hit is some ten times cheaper than Pebble's own.
 	pebbleBytes := int64(cfg.Cache) / 4
-	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes)}
+	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes), batchBytes: restoreBatch}
 	s.leases.of = map[int32]chan struct{}{}
 	if err := s.openPebble(pebbleBytes); err != nil {
 		return nil, errors.Join(err, dir.lock.Close())
@@ -120,12 +126,9 @@ func open(cfg Config, window int, log *slog.Logger, fs vfs.FS) (*Store, error) {
 // openPebble opens Pebble, a second time where the first finds damage.
 func (s *Store) openPebble(cacheBytes int64) error {
 	path := s.dir.file("pebble")
-	err := s.lostManifest(path)
+	err := s.tryPebble(path, cacheBytes)
 	if err == nil {
-		s.db, err = pebble.Open(path, pebbleOptions(s.dir.fs, cacheBytes, s.health))
-	}
-	if err == nil {
-		return s.health.failed()
+		return nil
 	}
 	if !damaged(err) {
 		return fmt.Errorf("opening the state store %s: %w", path, err)
@@ -136,45 +139,97 @@ func (s *Store) openPebble(cacheBytes int64) error {
 	}
 	s.log.Warn("the state store was damaged: it is set aside and filled again from the baseline topic", "dir", path, "kept", aside, "error", err)
 	s.health = newHealth(s.log)
-	if s.db, err = pebble.Open(path, pebbleOptions(s.dir.fs, cacheBytes, s.health)); err != nil {
+	if err := s.tryPebble(path, cacheBytes); err != nil {
 		return fmt.Errorf("opening a fresh state store %s: %w", path, err)
 	}
-	return s.health.failed()
+	return nil
 }
 
-var errManifest = errors.New("tables but no MANIFEST")
+// tryPebble opens Pebble, which may say so and have failed.
+func (s *Store) tryPebble(path string, cacheBytes int64) error {
+	if err := s.dropLogs(path); err != nil {
+		return err
+	}
+	opts := pebbleOptions(s.dir, cacheBytes, s.health)
+	if err := check(path, *opts); err != nil {
+		return err
+	}
+	var db *pebble.DB
+	err := s.patiently(func() (err error) {
+		db, err = pebble.Open(path, opts)
+		if broken := s.health.failed(); broken != nil && err == nil {
+			return errors.Join(broken, db.Close())
+		}
+		return err
+	})
+	if err == nil {
+		s.db = db
+	}
+	return err
+}
 
-// lostManifest finds a store whose MANIFEST or its marker is gone: Pebble would take the
-// folder for a new one and delete the tables.
-func (s *Store) lostManifest(path string) error {
+// dropLogs removes the WALs that Pebble makes though it writes nothing into them: it would
+// flush what they hold, nothing, while it opens, and on a full disk it would try that for ever.
+func (s *Store) dropLogs(path string) error {
 	names, err := s.dir.fs.List(path)
 	if err != nil {
-		return nil // not there yet; anything else Pebble will say
-	}
-	desc, err := pebble.Peek(path, s.dir.fs)
-	if err != nil || desc.Exists {
-		return nil
+		return nil // as above
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, ".sst") {
-			return errManifest
+		if strings.HasSuffix(name, ".log") {
+			if err := s.dir.fs.Remove(s.dir.fs.PathJoin(path, name)); err != nil {
+				return fmt.Errorf("removing an empty log: %w", err)
+			}
 		}
 	}
 	return nil
 }
 
+var errManifest = errors.New("tables but no MANIFEST")
+
+// check finds what Pebble would not, or too late. Where the MANIFEST or its marker is gone, it
+// would take the folder for a new one and delete the tables. And a table of another store, see
+// pebbleOptions, it would first meet in the background, and take for a disk that fails.
+func check(path string, opts pebble.Options) error {
+	names, err := opts.FS.List(path)
+	if err != nil {
+		return nil // not there yet; anything else Pebble will say
+	}
+	switch desc, err := pebble.Peek(path, opts.FS); {
+	case err != nil:
+		return nil // as above
+	case !desc.Exists && slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, ".sst") }):
+		return errManifest
+	case !desc.Exists:
+		return nil
+	}
+	opts.ReadOnly, opts.DisableTableStats = true, true
+	db, err := pebble.Open(path, &opts)
+	if err != nil {
+		return err
+	}
+	_, err = db.SSTables(pebble.WithProperties())
+	return errors.Join(err, db.Close())
+}
+
 // damaged tells what a lost or altered file makes of Pebble's Open from what the machine
 // denies (permission, space, a failing disk), which says nothing about the store. The first
 // comes in many shapes, of which Pebble marks some as corruption (a table of another size
-// is not); the second always carries the system's error number.
+// is not); the second always carries the system's error number, or health took its words.
 func damaged(err error) bool {
 	var denied syscall.Errno
-	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) || !errors.As(err, &denied) && !errors.Is(err, os.ErrPermission)
+	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) ||
+		!errors.Is(err, errBroken) && !errors.As(err, &denied) && !errors.Is(err, os.ErrPermission)
 }
 
-func pebbleOptions(fs vfs.FS, cacheBytes int64, h *health) *pebble.Options {
+func pebbleOptions(dir *directory, cacheBytes int64, h *health) *pebble.Options {
 	opts := &pebble.Options{
-		FS:         fs,
+		FS: h.guard(dir.fs),
+		// Nothing is merged. But Pebble writes the merger's name into every table and into
+		// OPTIONS, and refuses what has another; of a table the MANIFEST knows the size alone. So
+		// a file of another store is damage, and a folder whose instance was altered answers
+		// nothing under the new name.
+		Merger:     &pebble.Merger{Name: "prtwatch " + dir.instance, Merge: pebble.DefaultMerger.Merge},
 		DisableWAL: true,
 		// Named, not the newest: Pebble cannot go back, so it changes with formatVersion.
 		FormatMajorVersion:          pebble.FormatValueSeparation,
@@ -241,12 +296,25 @@ func (s *Store) use(f func(*pebble.DB) error) error {
 	return err
 }
 
-// apply writes a batch.
+// apply writes a batch, which must not be touched again.
 func (s *Store) apply(b *pebble.Batch) error {
 	return s.use(func(db *pebble.DB) error {
 		defer s.written.Add(1)
-		return db.Apply(b, pebble.NoSync)
+		return s.unlessBroken(func() error { return db.Apply(b, pebble.NoSync) })
 	})
+}
+
+// unlessBroken calls f, and does not wait for it any longer when the store breaks: a writer
+// for whom the memtables have no room waits for a flush, which Pebble tries for ever.
+func (s *Store) unlessBroken(f func() error) error {
+	done := make(chan error, 1)
+	s.inside.Go(func() { done <- f() })
+	select {
+	case err := <-done:
+		return err
+	case <-s.health.bad:
+		return s.health.failed()
+	}
 }
 
 // Flush puts what was committed on disk, where it survives the process and the machine (the
@@ -263,7 +331,11 @@ func (s *Store) flush(db *pebble.DB) error {
 	if written == s.flushed.Load() {
 		return nil
 	}
-	done, err := db.AsyncFlush()
+	var done <-chan struct{}
+	err := s.unlessBroken(func() (err error) {
+		done, err = db.AsyncFlush()
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -298,11 +370,50 @@ func (s *Store) Metrics() Metrics {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.db != nil {
-		pm := s.db.Metrics()
+	if s.db == nil || s.health.failed() != nil {
+		return m
+	}
+	var pm *pebble.Metrics
+	db := s.db
+	err := s.unlessBroken(func() error {
+		pm = db.Metrics()
+		return nil
+	})
+	if err == nil {
 		m.DiskBytes, m.MemTableBytes = pm.DiskSpaceUsage(), pm.MemTable.Size
 	}
 	return m
+}
+
+// patience is how long a broken Pebble may take to open or close.
+const patience = 2 * time.Second
+
+// patiently calls f, which opens or closes Pebble. A broken one may stand still, or wait for
+// ever for a writer that does; it is left alone then, and can do no harm: health lets nothing
+// through to its disk.
+func (s *Store) patiently(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.health.bad:
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-s.health.still:
+	case <-time.After(patience):
+	}
+	return errors.Join(s.health.failed(), errors.New("pebble waits for the disk, and was left alone"))
+}
+
+func (s *Store) closePebble() error {
+	db := s.db
+	return s.patiently(func() error {
+		s.inside.Wait()
+		return db.Close()
+	})
 }
 
 // Close flushes, closes, and frees the folder. Partitions that are still leased get an
@@ -318,7 +429,7 @@ func (s *Store) Close() error {
 	if err == nil {
 		err = errors.Join(s.flush(s.db), s.health.failed())
 	}
-	err = errors.Join(err, s.db.Close())
+	err = errors.Join(err, s.closePebble())
 	s.db = nil
 	if s.health.corrupt() {
 		aside, renameErr := s.dir.setAside()

@@ -95,16 +95,52 @@ func TestASweepLeavesNothingOfWhoStayedAway(t *testing.T) {
 			t.Errorf("at hour %d %d users were deleted, want %d", step.now, got, step.deleted)
 		}
 	}
-	must(t, p.store.use(func(db *pebble.DB) error {
+	if left := keysOfUsers(t, s); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// Such a profile would never be swept: it has no newest hour.
+func TestNothingIsWrittenOfAUserWhoIsAskedForAndTaughtNothingAfterHisTime(t *testing.T) {
+	s := openMem(t, vfs.NewMem(), narrow)
+	defer func() { must(t, s.Close()) }()
+	p := lease(t, s, 7)
+	for _, user := range []string{"swept", "asked"} {
+		profile(t, p, user).See("192.0.2.1", "64500", 1000)
+		must(t, p.Commit(Checkpoint{Offset: 1}))
+		if user == "swept" {
+			_, err := p.Sweep(2000, 10)
+			must(t, err)
+		}
+		if got, err := p.ProfileAt(user, 2000); err != nil || got.seen() {
+			t.Fatal(user, err, "is known")
+		}
+		for user, value := range p.Changes() {
+			if value != nil {
+				t.Errorf("of %s %x is written", user, value)
+			}
+		}
+		must(t, p.Commit(Checkpoint{Offset: 2}))
+		if left := keysOfUsers(t, s); len(left) > 0 {
+			t.Errorf("%s: %q are left", user, left)
+		}
+	}
+}
+
+// keysOfUsers returns the keys of all profiles that Pebble holds.
+func keysOfUsers(t tb, s *Store) (keys []string) {
+	t.Helper()
+	must(t, s.use(func(db *pebble.DB) error {
 		iter, err := db.NewIter(nil)
 		if err != nil {
 			return err
 		}
 		for ok := iter.First(); ok; ok = iter.Next() {
 			if iter.Key()[4] == kindProfile {
-				t.Errorf("left: %q", iter.Key())
+				keys = append(keys, string(iter.Key()))
 			}
 		}
 		return iter.Close()
 	}))
+	return keys
 }
