@@ -51,13 +51,13 @@ var rules = []struct {
 	},
 	{
 		of:    "stream/split",
-		may:   []string{"detector", "stream/entra", "stream/kafka", "stream/signins"},
+		may:   []string{"detector", "internal/fault", "stream/entra", "stream/kafka", "stream/signins"},
 		never: []string{"github.com/cockroachdb/"},
 		why:   "it runs alone (--only split), where there is no state",
 	},
 	{
 		of:    "stream/detect",
-		may:   []string{"detector", "state", "stream/kafka", "stream/signins"},
+		may:   []string{"detector", "internal/fault", "state", "stream/kafka", "stream/signins"},
 		never: []string{"github.com/cockroachdb/"},
 		why:   "it judges what is in prtwatch.signins, whatever export that came from; Pebble is state's own affair",
 	},
@@ -70,6 +70,11 @@ var rules = []struct {
 		why: "made sign-ins are bytes as Azure writes them; made with our types they could only show what we know",
 	},
 	{
+		of:    "internal/fault",
+		never: []string{"github.com/"},
+		why:   "the stages call it at each step; it may be no more than a name to them",
+	},
+	{
 		of:    "internal/broker",
 		never: []string{"testing"},
 		why:   "it lends a Kafka to the demo, which is part of the program; what tests want besides is in brokertest",
@@ -78,6 +83,11 @@ var rules = []struct {
 		of:  "internal/brokertest",
 		may: []string{"internal/broker"},
 		why: "it lends a Kafka to tests, stream/kafka's among them",
+	},
+	{
+		of:  "cmd/verify",
+		may: []string{"internal/oracle"},
+		why: "it judges what the pipeline wrote; what it shared with the pipeline it could not find wrong",
 	},
 	{
 		of:  "cmd",

@@ -5,11 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
-	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -39,8 +39,14 @@ type installation struct {
 	alerts      string
 	signs       string
 	config      []string // command line flags that every process gets
+	dirs        []string // state folders to be verified
+	program     string   // what is run; empty: this
 	query       *oracle.Query
+	tenant      *tenant.Tenant
 	made        int
+	ids         map[string]int // how often each sign-in was written
+	newest      time.Time      // of them
+	keyed       bool           // messages have keys, each its own, so that the input can be compacted
 	random      *rand.Rand
 	seed        uint64
 }
@@ -55,7 +61,7 @@ func newInstallation(t *testing.T, b *brokertest.Broker) *installation {
 	}
 	in := &installation{
 		t: t, b: b, inputBroker: b, input: b.Name("input"), alerts: b.Name("alerts"), signs: b.Name("signins"), query: query,
-		random: rand.New(rand.NewPCG(seed, 8)), seed: seed,
+		ids: map[string]int{}, random: rand.New(rand.NewPCG(seed, 8)), seed: seed,
 	}
 	for _, kv := range []string{
 		"kafka.brokers=" + strings.Join(b.Addrs(), ","), "input.topics=" + in.input, "topics.partitions=6", "topics.replication=1",
@@ -75,36 +81,67 @@ func newInstallation(t *testing.T, b *brokertest.Broker) *installation {
 // fill writes days of a made tenant to the input topic, unevenly, and tells the oracle.
 func (in *installation) fill(users, days int) {
 	in.t.Helper()
-	people, err := tenant.New(tenant.Options{Users: users, Days: days, Seed: in.seed, Shape: tenant.Mixed, Odd: 0.05, Thefts: 20})
-	if err != nil {
+	in.fillWith(tenant.Options{Users: users, Days: days, Thefts: 20})
+}
+
+// fillWith is fill with a tenant of another kind; its seed, shape and oddities are the installation's.
+func (in *installation) fillWith(o tenant.Options) {
+	in.t.Helper()
+	in.people(o)
+	in.pour(math.MaxInt)
+}
+
+// people makes the tenant whose sign-ins pour writes.
+func (in *installation) people(o tenant.Options) {
+	in.t.Helper()
+	o.Seed, o.Shape, o.Odd = in.seed, tenant.Mixed, 0.05
+	var err error
+	if in.tenant, err = tenant.New(o); err != nil {
 		in.t.Fatal(err)
 	}
+}
+
+// pour writes the next sign-ins of the tenant, so many or all that are left.
+func (in *installation) pour(most int) {
+	in.t.Helper()
 	client := in.inputBroker.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedBytes(64<<20))
 	packer := tenant.Packer{MaxRecords: 1 + in.random.IntN(60)}
-	var newest time.Time
 	send := func(message []byte) {
 		if message == nil {
 			return
 		}
-		record := &kgo.Record{Topic: in.input, Partition: in.partition(), Value: message, Timestamp: newest}
+		record := &kgo.Record{Topic: in.input, Partition: in.partition(), Key: in.key(), Value: message, Timestamp: in.newest}
 		client.Produce(context.Background(), record, func(_ *kgo.Record, err error) {
 			if err != nil {
 				in.t.Errorf("producing: %v", err)
 			}
 		})
 	}
-	for s, ok := people.Next(); ok; s, ok = people.Next() {
+	for ; most > 0; most-- {
+		s, ok := in.tenant.Next()
+		if !ok {
+			break
+		}
 		if err := in.query.Add(s.Record); err != nil {
 			in.t.Fatal(err)
 		}
 		send(packer.Add(s.Record))
-		newest = s.Time
+		in.newest = s.Time
 		in.made++
+		in.ids[s.ID]++
 	}
 	send(packer.Flush())
 	if err := client.Flush(context.Background()); err != nil {
 		in.t.Fatal(err)
 	}
+}
+
+// key is a message's key: Azure gives them none.
+func (in *installation) key() []byte {
+	if !in.keyed {
+		return nil
+	}
+	return strconv.AppendInt(nil, int64(in.made), 10)
 }
 
 func (in *installation) partition() int32 {
@@ -121,128 +158,107 @@ func (in *installation) partition() int32 {
 	return 0
 }
 
-// instance is a running prtwatch.
-type instance struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	log *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// start runs prtwatch as a process with its state in dir.
-func (in *installation) start(dir string, args ...string) *instance {
-	in.t.Helper()
-	cmd := process(in.t, append(append([]string{"run", "--set", "state.dir=" + dir}, in.config...), args...)...)
-	i := &instance{t: in.t, cmd: cmd, log: new(lockedBuffer)}
-	cmd.Stderr = i.log
-	if err := cmd.Start(); err != nil {
-		in.t.Fatal(err)
-	}
-	in.t.Cleanup(func() {
-		if in.t.Failed() {
-			in.t.Logf("log of the instance in %s:\n%s", dir, i.log)
-		}
-	})
-	return i
-}
-
-// stop sends SIGTERM and wants exit code 0 within 10 s.
-func (i *instance) stop() {
-	i.t.Helper()
-	start := time.Now()
-	if err := i.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		i.t.Fatal(err)
-	}
-	if err := i.cmd.Wait(); err != nil {
-		i.t.Errorf("after SIGTERM: %v, want exit code 0", err)
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		i.t.Errorf("ended %s after SIGTERM, want at most 10 s", took)
-	}
-}
-
-// says waits until the process has logged text.
-func (i *instance) says(text string) {
-	i.t.Helper()
-	waitFor(i.t, "the log to say "+text, func() bool { return strings.Contains(i.log.String(), text) })
-}
-
-func waitFor(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited 2 minutes for %s", what)
-		}
-	}
-}
-
 // split waits until so many sign-ins (ticks and markers counted in) are in the sign-ins topic.
 func (in *installation) split(n int) {
 	in.t.Helper()
-	waitFor(in.t, fmt.Sprintf("%d sign-ins to be split", n), func() bool {
-		ends, err := in.b.Admin().ListEndOffsets(context.Background(), in.signs)
-		sum := int64(0)
-		ends.Each(func(o kadm.ListedOffset) { sum += o.Offset })
-		return err == nil && sum >= int64(n)
-	})
+	waitFor(in.t, fmt.Sprintf("%d sign-ins to be split", n), func() bool { return in.hasSplit(n) })
+}
+
+func (in *installation) hasSplit(n int) bool {
+	ends, err := in.b.Admin().ListEndOffsets(context.Background(), in.signs)
+	sum := int64(0)
+	ends.Each(func(o kadm.ListedOffset) { sum += o.Offset })
+	return err == nil && sum >= int64(n)
 }
 
 // done waits until both groups have committed all there is.
 func (in *installation) done() {
 	in.t.Helper()
-	in.split(in.made)
-	for _, stage := range []struct {
-		b            *brokertest.Broker
-		topic, group string
-	}{{in.inputBroker, in.input, in.b.Name("split")}, {in.b, in.signs, in.b.Name("detect")}} {
-		waitFor(in.t, "group "+stage.group+" to reach the end", func() bool {
-			ends, err := stage.b.Admin().ListEndOffsets(context.Background(), stage.topic)
-			if err != nil {
-				return false
-			}
-			committed, err := stage.b.Admin().FetchOffsets(context.Background(), stage.group)
-			if err != nil {
-				return false
-			}
-			all := true
-			ends.Each(func(o kadm.ListedOffset) {
-				at, ok := committed.Lookup(stage.topic, o.Partition)
-				all = all && (o.Offset == 0 || ok && at.At >= o.Offset)
-			})
-			return all
-		})
+	waitFor(in.t, "both groups to reach the end", in.isDone)
+}
+
+func (in *installation) isDone() bool {
+	return in.hasSplit(in.made) && atEnd(in.inputBroker, in.input, in.b.Name("split")) && atEnd(in.b, in.signs, in.b.Name("detect"))
+}
+
+// atEnd reports whether a group has committed all of a topic.
+func atEnd(b *brokertest.Broker, topic, group string) bool {
+	ends, err := b.Admin().ListEndOffsets(context.Background(), topic)
+	if err != nil {
+		return false
 	}
+	committed, err := b.Admin().FetchOffsets(context.Background(), group)
+	if err != nil {
+		return false
+	}
+	all := true
+	ends.Each(func(o kadm.ListedOffset) {
+		at, ok := committed.Lookup(topic, o.Partition)
+		all = all && (o.Offset == 0 || ok && at.At >= o.Offset)
+	})
+	return all
 }
 
 // wantTheQuerysRows compares the committed alerts with the oracle's rows.
 func (in *installation) wantTheQuerysRows() {
 	in.t.Helper()
+	if ips, asns := in.query.Largest(); ips > 500 || asns > 50 {
+		in.t.Fatalf("a user has %d addresses and %d networks: beyond the bounds, where nothing is promised", ips, asns)
+	}
+	c := in.compare()
+	if c.rows < 5 || len(c.missing)+len(c.repeated)+len(c.madeUp) > 0 {
+		in.t.Errorf("of %d rows of the query %d are missing, %d came more than once, %d alerts are made up: %.300q",
+			c.rows, len(c.missing), len(c.repeated), len(c.madeUp), slices.Concat(c.missing, c.repeated, c.madeUp))
+	}
+	in.wantNoDeadLetters()
+	in.t.Logf("%d sign-ins, %d rows, each alerted once", in.made, c.rows)
+}
+
+func (in *installation) wantNoDeadLetters() {
+	in.t.Helper()
+	if letters := in.b.ReadAll(in.b.Name("dead-letter")); len(letters) > 0 {
+		in.t.Errorf("%d dead letters, the first with headers %v", len(letters), letters[0].Headers)
+	}
+}
+
+// comparison is what the alerts are beside the query's rows, by the ids of sign-ins.
+type comparison struct {
+	rows                      int
+	missing, repeated, madeUp []string
+	alerts                    map[string][]*kgo.Record
+}
+
+// compare compares the committed alerts with the oracle's rows.
+func (in *installation) compare() comparison {
+	in.t.Helper()
+	c := comparison{alerts: in.alerted(in.alerts)}
 	want := make(map[string]bool)
 	for _, row := range in.query.Rows() {
 		want[row.ID] = true
 	}
-	if ips, asns := in.query.Largest(); ips > 500 || asns > 50 {
-		in.t.Fatalf("a user has %d addresses and %d networks: beyond the bounds, where nothing is promised", ips, asns)
+	c.rows = len(want)
+	for id := range want {
+		if len(c.alerts[id]) == 0 {
+			c.missing = append(c.missing, id)
+		}
 	}
+	for id, records := range c.alerts {
+		if len(records) > 1 {
+			c.repeated = append(c.repeated, id)
+		}
+		if !want[id] {
+			c.madeUp = append(c.madeUp, id)
+		}
+	}
+	return c
+}
+
+// alerted returns the committed alerts of a topic by the sign-in that each is about.
+func (in *installation) alerted(topic string) map[string][]*kgo.Record {
+	in.t.Helper()
 	schema := alertSchema(in.t)
-	got := make(map[string]int)
-	for _, r := range in.b.ReadAll(in.alerts) {
+	got := make(map[string][]*kgo.Record)
+	for _, r := range in.b.ReadAll(topic) {
 		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(r.Value))
 		if err == nil {
 			err = schema.Validate(value)
@@ -254,29 +270,9 @@ func (in *installation) wantTheQuerysRows() {
 		if err != nil {
 			in.t.Fatalf("alert at partition %d offset %d: %v", r.Partition, r.Offset, err)
 		}
-		got[alert.SignIn.ID]++
+		got[alert.SignIn.ID] = append(got[alert.SignIn.ID], r)
 	}
-	var missing, doubled, madeUp int
-	for id := range want {
-		if got[id] == 0 {
-			missing++
-		}
-	}
-	for id, n := range got {
-		if n > 1 {
-			doubled++
-		}
-		if !want[id] {
-			madeUp++
-		}
-	}
-	if len(want) < 10 || missing+doubled+madeUp > 0 {
-		in.t.Errorf("of %d rows of the query %d are missing, %d came more than once, %d alerts are made up", len(want), missing, doubled, madeUp)
-	}
-	if letters := in.b.ReadAll(in.b.Name("dead-letter")); len(letters) > 0 {
-		in.t.Errorf("%d dead letters, the first with headers %v", len(letters), letters[0].Headers)
-	}
-	in.t.Logf("%d sign-ins, %d rows, each alerted once", in.made, len(want))
+	return got
 }
 
 func alertSchema(t testing.TB) *jsonschema.Schema {
@@ -340,10 +336,7 @@ func TestAKilledInstanceThatComesBackGivesTheQuerysRowsOnce(t *testing.T) {
 		i := in.start(dir)
 		i.says("partitions assigned")
 		in.split(in.random.IntN(in.made))
-		if err := i.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = i.cmd.Wait()
+		i.kill()
 		i = in.start(dir)
 		in.done()
 		i.stop()

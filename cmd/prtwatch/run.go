@@ -21,7 +21,8 @@ func (p *program) runCommand() *cobra.Command {
 		Use:   "run",
 		Short: "split and detect until a signal comes",
 		Long: `Reads the export from input.topics, judges each sign-in and writes alerts, until SIGINT or SIGTERM:
-then it commits what it has, leaves its groups and ends with 0. A second signal ends it at once.
+then it commits what it has, leaves its groups and ends with 0, within ten seconds. What the brokers do not
+confirm in that time is in its log, and the next one makes up for it. A second signal ends it at once.
 
 More processes of the same configuration, each with a state.dir and instance of its own, share
 the work. --only split or --only detect runs one stage.
@@ -29,8 +30,8 @@ the work. --only split or --only detect runs one stage.
 http.listen answers /metrics (Prometheus), /livez, and /readyz, which is 200 when this process has
 joined its groups and every partition that it has is restored.
 
-Where the group's offsets are not in the sign-ins topic any more, or are gone, it refuses to
-start, as sign-ins would go unjudged. --accept-loss goes on with what is left.`,
+Where a group's offsets are not in its topic any more, or are gone, it refuses to start, as sign-ins
+would go unjudged or be judged twice, and says what to do. --accept-loss goes on with what is left.`,
 		Example: `  prtwatch run --config prtwatch.yaml
   prtwatch run --only detect --set kafka.brokers=kafka-1.example.com:9092 --set state.dir=/var/lib/prtwatch`,
 		Args: cobra.NoArgs,
@@ -46,7 +47,7 @@ start, as sign-ins would go unjudged. --accept-loss goes on with what is left.`,
 		}),
 	}
 	cmd.Flags().StringVar(&only, "only", "", "run one `STAGE`: split or detect")
-	cmd.Flags().BoolVar(&acceptLoss, "accept-loss", false, "go on where sign-ins were deleted before they were judged")
+	cmd.Flags().BoolVar(&acceptLoss, "accept-loss", false, "go on where sign-ins were deleted before they were judged, or nobody knows which were")
 	return cmd
 }
 
@@ -68,7 +69,7 @@ func (p *program) serve(ctx context.Context, s *settings.Settings, only string, 
 	log.Info("running", "version", version, "instance", pipe.Instance(), "http", server.Addr(), "stage", stageName(only))
 	err = pipe.Run(ctx)
 	if err == nil {
-		log.Info("stopped: what was read is committed")
+		log.Info("stopped")
 	}
 	return err
 }

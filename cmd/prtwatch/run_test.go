@@ -1,15 +1,16 @@
 package main
 
 import (
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/brokertest"
 )
@@ -97,11 +98,151 @@ func TestOfTwoInstancesOfOneNameOneEndsAndSaysWhy(t *testing.T) {
 	})
 }
 
+// While a member is dead and its session not over, the broker answers no JoinGroup, and on that
+// connection nothing else: not the goodbye either, if it were sent there.
+func TestAStopIsQuickWhileTheGroupsWaitForADeadMember(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		in := newInstallation(t, b)
+		dirs := [2]string{t.TempDir(), t.TempDir()}
+		other := in.start(dirs[0])
+		other.says("splitting")
+		i := in.start(dirs[1])
+		i.says("partitions assigned")
+		i.kill()
+		// Under another name: its own would be given its place.
+		i = in.start(t.TempDir())
+		i.says("running")
+		waitFor(t, "the splitting group to rebalance", func() bool {
+			groups, err := b.Admin().DescribeGroups(t.Context(), b.Name("split"))
+			return err == nil && groups[b.Name("split")].State == "PreparingRebalance"
+		})
+		began := time.Now()
+		i.stop()
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		other.stop()
+	})
+}
+
+// settled waits until so many instances share both stages out among them.
+func (in *installation) settled(instances int) {
+	in.t.Helper()
+	waitFor(in.t, "the groups to settle", func() bool {
+		split, detect, shared := in.members()
+		return shared && split == instances && detect == 2*instances
+	})
+}
+
+// members is how many members the groups have, and whether nothing moves between them: in the
+// middle of a cooperative rebalance a partition that moves is nobody's.
+func (in *installation) members() (split, detect int, shared bool) {
+	in.t.Helper()
+	names := [2]string{in.b.Name("split"), in.b.Name("detect")}
+	groups, err := in.b.Admin().DescribeGroups(in.t.Context(), names[:]...)
+	if err != nil {
+		return 0, 0, false
+	}
+	s, d := groups[names[0]], groups[names[1]]
+	owned := len(s.AssignedPartitions()[in.input]) + len(d.AssignedPartitions()[in.signs])
+	return len(s.Members), len(d.Members), s.State == "Stable" && d.State == "Stable" && owned == inputPartitions+6
+}
+
+// rejoins counts from now on how often a member of the splitting group joins that has joined before,
+// which is how it answers a rebalance; on a real broker it counts nothing.
+func (in *installation) rejoins() *atomic.Int64 {
+	n := new(atomic.Int64)
+	if in.b.Real() {
+		return n
+	}
+	cluster := in.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if join := request.(*kmsg.JoinGroupRequest); join.MemberID != "" && join.Group == in.b.Name("split") {
+			n.Add(1)
+		}
+		return nil, nil, false
+	})
+	return n
+}
+
+func TestAKilledInstanceThatComesBackSplitsAgainAndTheOthersHearNothing(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		in := newInstallation(t, b)
+		dirs := [2]string{t.TempDir(), t.TempDir()}
+		killed := in.start(dirs[0])
+		killed.says("splitting")
+		other := in.start(dirs[1])
+		in.settled(2)
+		dir := dirs[0]
+		if !b.Real() { // kfake rebalances when a group's leader comes back, which Kafka does not
+			killed, other, dir = other, killed, dirs[1]
+		}
+		other.says("partitions assigned")
+		rejoins := in.rejoins()
+		if err := killed.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = killed.cmd.Wait()
+		killed = in.start(dir)
+		if b.Real() {
+			killed.says("splitting")
+		}
+		killed.says("partitions assigned")
+		in.fill(5, 16)
+		in.done()
+		if b.Real() && strings.Contains(other.log.String(), "splitting") {
+			t.Error("the other instance took the splitting over")
+		}
+		if n := rejoins.Load(); n > 0 {
+			t.Errorf("members joined again %d times", n)
+		}
+		killed.stop()
+		other.stop()
+	})
+}
+
+// A static member's client says nothing when it closes: without a goodbye of its own the others
+// would wait for the sessions of one that was scaled down.
+func TestAnInstanceThatStopsHasLeftItsGroups(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		in := newInstallation(t, b)
+		stays := in.start(t.TempDir())
+		stays.says("splitting")
+		leaves := in.start(t.TempDir())
+		in.settled(2)
+		stays.stop()
+		leaves.says("splitting")
+		in.settled(1)
+		leaves.stop()
+		if split, detect, _ := in.members(); split+detect > 0 {
+			t.Errorf("%d and %d members are left in the groups", split, detect)
+		}
+	})
+}
+
+// Of several brokers one may be away, or a connection may break, when another has answered.
+func TestABrokerThatHangsUpAmidTheChecksAtTheStartIsAskedAgain(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.DescribeConfigs, kmsg.Metadata} {
+		t.Run(key.Name(), func(t *testing.T) {
+			in := newInstallation(t, brokertest.Fake(t))
+			p := newProxy(t, in.b)
+			held := p.holdAfter(0, key)
+			i := in.start(t.TempDir(), "--set", "kafka.brokers="+p.addr())
+			held.wait(t)
+			held.drop()
+			i.says("partitions assigned")
+			i.stop()
+		})
+	}
+}
+
 func TestASecondSignalEndsItAtOnce(t *testing.T) {
 	in := newInstallation(t, brokertest.Fake(t))
-	i := in.start(t.TempDir())
+	p := newProxy(t, in.b)
+	i := in.start(t.TempDir(), "--set", "kafka.brokers="+p.addr())
 	i.says("partitions assigned")
-	in.b.Embedded().Close() // nothing can be committed now, so the end in good order takes its time
+	p.holdAll() // nobody hears that it leaves, so the end in good order takes its time
 	ended := make(chan struct{})
 	go func() { _ = i.cmd.Wait(); close(ended) }()
 	// Again and again: two that come together count as one.
@@ -120,34 +261,48 @@ func TestASecondSignalEndsItAtOnce(t *testing.T) {
 	}
 }
 
+// The one who has no state takes over what another has judged, and the broker answers no fetch of what he
+// has to read for it.
 func TestReadyzSaysWhenAllIsRestored(t *testing.T) {
 	in := newInstallation(t, brokertest.Fake(t))
+	in.fill(5, 16)
 	i := in.start(t.TempDir())
-	i.says("running")
-	address := regexp.MustCompile(`http=(\S+)`).FindStringSubmatch(i.log.String())[1]
-	waitFor(t, "/readyz to be 200", func() bool {
-		response, err := http.Get("http://" + address + "/readyz")
-		if err != nil {
-			t.Fatal(err)
+	in.done()
+	i.stop()
+	profile := in.b.ReadAll(in.b.Name("baseline"))[0]
+	p := newProxy(t, in.b)
+	held := p.holdFetches(profile.Topic, profile.Partition, 0)
+
+	i = in.start(t.TempDir(), "--set", "kafka.brokers="+p.addr(), "--set", "input.brokers="+in.b.Addrs()[0])
+	url := "http://" + i.address()
+	waitFor(t, "/readyz to say that a partition is restored", func() bool {
+		code, body := get(t, url+"/readyz")
+		if code != http.StatusServiceUnavailable || !strings.HasPrefix(body, "not ready\n") {
+			t.Fatalf("%d %q", code, body)
 		}
-		_ = response.Body.Close()
-		return response.StatusCode == http.StatusOK
+		return strings.Contains(body, "detect: restoring 1 partitions, 0 of ")
 	})
-	response, err := http.Get("http://" + address + "/metrics")
-	if err != nil {
-		t.Fatal(err)
+	held.wait(t)
+	const remaining = "prtwatch_restore_records_remaining"
+	waitFor(t, "/metrics to say how much is left", func() bool { return i.metric(remaining) > 0 })
+	if code, body := get(t, url+"/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("%d %q while a partition is restored", code, body)
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	held.end()
+	waitFor(t, "/readyz to be 200", func() bool {
+		code, body := get(t, url+"/readyz")
+		return code == http.StatusOK && body == "ready\n"
+	})
+	_, text := get(t, url+"/metrics")
 	for _, name := range []string{
 		"prtwatch_build_info", "prtwatch_split_active 1", "prtwatch_state_partitions_leased", "prtwatch_kafka_", "go_goroutines", "process_resident_memory_bytes",
 	} {
-		if !strings.Contains(string(text), name) {
+		if !strings.Contains(text, name) {
 			t.Errorf("/metrics has no %s", name)
 		}
+	}
+	if n := i.metric(remaining); n != 0 {
+		t.Errorf("all is restored, and %s is %v", remaining, n)
 	}
 	i.stop()
 }

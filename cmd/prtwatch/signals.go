@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// drainWithin is how long what is in hand may take to end after the first signal.
+// drainWithin is how long what is in hand may take to end after the first signal. Brokers may
+// take kafka.LeaveWithin of it, whatever they do.
 const drainWithin = 10 * time.Second
 
 // sameSignal is how soon after the first signal another one is the same: timeout(1) sends

@@ -3,6 +3,7 @@ package detect
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -21,23 +22,31 @@ type baselineTopic struct {
 	name       string
 	clusterID  string
 	id         [16]byte
-	partitions int32
+	signins    [16]byte      // the topic that its profiles are learned from
+	partitions int32         // of both
 	tombstones time.Duration // delete.retention.ms: how long a deletion can be read
 }
 
 // defaultTombstones is Kafka's default of delete.retention.ms.
 const defaultTombstones = 24 * time.Hour
 
-// describeBaseline asks the cluster which topic the baseline topic is.
+// describeBaseline asks the cluster which topic the baseline topic is, and the sign-ins topic.
 func describeBaseline(ctx context.Context, admin *kadm.Client, topics kafka.Topics) (baselineTopic, error) {
 	b := baselineTopic{name: topics.Baseline, partitions: topics.Partitions, tombstones: defaultTombstones}
 	var err error
 	if b.clusterID, err = kafka.ClusterID(ctx, admin); err != nil {
 		return b, err
 	}
-	if b.id, err = kafka.TopicID(ctx, admin, topics.Baseline); err != nil {
+	there, err := kafka.Identify(ctx, admin, topics.Signins, topics.Baseline)
+	if err != nil {
 		return b, err
 	}
+	for _, topic := range []string{topics.Signins, topics.Baseline} {
+		if have := there[topic].Partitions; have != topics.Partitions {
+			return b, fmt.Errorf("topic %s has %d partitions, not %d (topics.partitions): `prtwatch topics` says what to do", topic, have, topics.Partitions)
+		}
+	}
+	b.id, b.signins = there[topics.Baseline].ID, there[topics.Signins].ID
 	configs, err := admin.DescribeTopicConfigs(ctx, topics.Baseline)
 	if err != nil {
 		return b, fmt.Errorf("reading the settings of topic %s: %w", topics.Baseline, err)
@@ -90,32 +99,47 @@ const markPrefix = "prtwatch/1"
 // mark is what the offset of a partition is committed with: that everything before it is in
 // the baseline topic of this id below offset next, and that the event time of the partition
 // had come to hour. A topic that is another, or ends earlier, has lost what users were known
-// by; the hour is nowhere else to be had when the partition moves on.
+// by; the hour is nowhere else to be had when the partition moves on. Last come the id of the
+// topic that the offset is of, and the partition count by which users were sent there.
 func (b *baselineTopic) mark(next int64, hour int32) string {
-	return fmt.Sprintf("%s %s %d %d", markPrefix, hex.EncodeToString(b.id[:]), next, hour)
+	return fmt.Sprintf("%s %s %d %d %s %d", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
+		hex.EncodeToString(b.signins[:]), b.partitions)
 }
 
-// holds says whether the baseline partition that ends at end has all that the mark of a
+// holds says whether the baseline partition [start, end) has all that the mark of a
 // committed offset promises, and else what is wrong. A mark that is not ours (offsets
 // that an operator set) promises that something is there.
-func (b *baselineTopic) holds(committed string, end int64) (wrong string) {
+func (b *baselineTopic) holds(committed string, start, end int64) (wrong string) {
 	m, ours := parseMark(committed)
 	switch {
 	case ours && m.id != b.id:
 		return "it is not the topic that the group's offsets belong to: it was deleted and made again"
 	case ours && m.next > end:
 		return fmt.Sprintf("it ends at offset %d and should reach %d: it lost records", end, m.next)
-	case !ours && end == 0:
+	case start == end && (!ours || m.next > 0):
+		// A compacted partition keeps its last record: this one was emptied.
 		return "it is empty though the group has committed offsets"
+	case ours && m.partitions > 0 && m.partitions != b.partitions:
+		return fmt.Sprintf("it had %d partitions when the group's offsets were committed and has %d now: "+
+			"users would be looked for where they are not", m.partitions, b.partitions)
 	}
 	return ""
 }
 
+// another reports whether the mark of a committed offset says that it is of another topic
+// than the sign-ins topic of now.
+func (b *baselineTopic) another(committed string) bool {
+	m, ours := parseMark(committed)
+	return ours && m.signins != [16]byte{} && m.signins != b.signins
+}
+
 // mark is a mark taken apart.
 type mark struct {
-	id   [16]byte
-	next int64
-	hour int32
+	id         [16]byte
+	next       int64
+	hour       int32
+	signins    [16]byte // all zero where it was not noted
+	partitions int32    // 0 where it was not noted
 }
 
 // noHour is the event time of a partition of which nothing is known: before everything.
@@ -123,20 +147,34 @@ const noHour = math.MinInt32
 
 // parseMark reports false for what a commit of another tool left.
 func parseMark(text string) (mark, bool) {
-	none := mark{hour: noHour}
+	m := mark{hour: noHour}
 	fields := strings.Fields(text)
-	if len(fields) != 4 || fields[0] != markPrefix {
-		return none, false
+	if len(fields) != 4 && len(fields) != 6 || fields[0] != markPrefix {
+		return m, false
 	}
-	var m mark
-	if n, err := hex.Decode(m.id[:], []byte(fields[1])); err != nil || n != len(m.id) {
-		return none, false
-	}
+	id, idErr := parseID(fields[1])
 	next, nextErr := strconv.ParseInt(fields[2], 10, 64)
 	hour, hourErr := strconv.ParseInt(fields[3], 10, 32)
-	if nextErr != nil || hourErr != nil {
-		return none, false
+	if errors.Join(idErr, nextErr, hourErr) != nil {
+		return m, false
 	}
-	m.next, m.hour = next, int32(hour)
+	m.id, m.next, m.hour = id, next, int32(hour)
+	if len(fields) == 4 { // as it was before the rest was noted
+		return m, true
+	}
+	signins, signinsErr := parseID(fields[4])
+	partitions, partitionsErr := strconv.ParseInt(fields[5], 10, 32)
+	if errors.Join(signinsErr, partitionsErr) != nil {
+		return mark{hour: noHour}, false
+	}
+	m.signins, m.partitions = signins, int32(partitions)
 	return m, true
+}
+
+func parseID(text string) (id [16]byte, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return id, fmt.Errorf("%q is no topic id", text)
+	}
+	return [16]byte(b), nil
 }

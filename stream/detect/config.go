@@ -19,9 +19,22 @@ type Config struct {
 	// TransactionTimeout is after what time a broker aborts the transaction of a member that
 	// died. Until then readers of committed alerts wait.
 	TransactionTimeout time.Duration `koanf:"transaction_timeout"`
-	// SessionTimeout is after what silence the group gives a member's partitions to others.
+	// SessionTimeout is after what silence the group gives a member's partitions to others. The
+	// brokers set it themselves where GroupProtocol is Consumer.
 	SessionTimeout time.Duration `koanf:"session_timeout"`
+	// GroupProtocol is how the group shares the partitions out: Classic or Consumer.
+	GroupProtocol string `koanf:"group_protocol"`
 }
+
+// The group protocols, named as Kafka's group.protocol names them.
+const (
+	// Classic: a member shares out (cooperative-sticky).
+	Classic = "classic"
+	// Consumer: the brokers do (KIP-848), from Kafka 4.0 on; brokers without it are spoken to
+	// in the classic way. Their group.consumer.session.timeout.ms (45 s by default) decides how
+	// long the partitions of a member that died lie idle.
+	Consumer = "consumer"
+)
 
 // DefaultConfig returns the defaults that CONTRACTS names.
 func DefaultConfig() Config {
@@ -30,7 +43,8 @@ func DefaultConfig() Config {
 		Members:            0,
 		Transaction:        50 * time.Millisecond,
 		TransactionTimeout: 10 * time.Second,
-		SessionTimeout:     10 * time.Second,
+		SessionTimeout:     6 * time.Second,
+		GroupProtocol:      Classic,
 	}
 }
 
@@ -46,6 +60,9 @@ func (c Config) Validate() error {
 	}
 	if c.Members < 0 || c.Members > 256 {
 		wrong("detect.members: %d is not within 0 (one a core) and 256", c.Members)
+	}
+	if c.GroupProtocol != Classic && c.GroupProtocol != Consumer {
+		wrong("detect.group_protocol: %q is neither %s nor %s", c.GroupProtocol, Classic, Consumer)
 	}
 	for _, limit := range []struct {
 		key            string

@@ -25,14 +25,17 @@
 // # Non-obvious
 //
 //   - GroupTransactSession tells of a revoke only once until the next End. So the roster is
-//     compared with the assignment itself (see watchedBalancer), and a partition that is
+//     compared with the partitions that the client has offsets for, and a partition that is
 //     assigned again while we thought we had it is begun afresh.
 //   - The session forgets that something was revoked at End. So member.settle, which calls
 //     End to have it forget, runs only while no polled record is in hand.
 //   - After an error of Begin or End nobody knows how the transaction ended. The member then
 //     throws away its session and its leases and restores from the baseline topic.
-//   - Pauses outlive a revoke: what is revoked is resumed, or it would stay silent when it
-//     comes back.
+//   - The client commits nothing while it waits for the group to join, and begins no transaction
+//     before it has a producer id, whatever the context. So a stop ends the session's client itself
+//     when it has waited long enough (member.limit).
+//   - Pauses outlive a revoke, which changes nothing: each assignment begins with one and ends it
+//     when it is restored.
 package detect
 
 import (
@@ -41,6 +44,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -68,10 +72,34 @@ type Deps struct {
 	Instance string
 	// AcceptLoss goes on where the group's offsets are out of range, instead of ending.
 	AcceptLoss bool
+	// AtLeastOnce delivers without transactions: see atLeastOnce.
+	AtLeastOnce bool
+	// LookEvery is how often a member looks for records that others wrote to its baseline
+	// partitions, where delivery is at least once; 0 is a good default.
+	LookEvery time.Duration
 	// Log gets what an operator should know.
 	Log *slog.Logger
 	// Metrics counts; made once with NewMetrics.
 	Metrics *Metrics
+
+	// Set by tests alone.
+	patience time.Duration // of a restore in which nothing moves: see restorePatience
+	sayEvery time.Duration // see sayEvery
+	pace     func() pace   // of the next transaction
+}
+
+func (d *Deps) lookEvery() time.Duration {
+	if d.LookEvery > 0 {
+		return d.LookEvery
+	}
+	return lookEvery
+}
+
+func (d *Deps) usualPace() pace {
+	if d.pace != nil {
+		return d.pace()
+	}
+	return usualPace
 }
 
 // Stage is the detecting stage of one process.
@@ -100,13 +128,18 @@ func New(cfg Config, deps Deps) *Stage {
 // offsets that are out of range, a baseline topic that was emptied or replaced, a record of
 // a newer version, a state that cannot be written.
 func (s *Stage) Run(ctx context.Context) error {
-	client, err := kgo.NewClient(s.deps.Client...)
+	group, ctx := errgroup.WithContext(ctx)
+	limit, giveUp := kafka.After(ctx, kafka.WorkWithin)
+	defer giveUp()
+	farewell, hangUp := kafka.After(ctx, kafka.LeaveWithin)
+	defer hangUp()
+	client, err := kgo.NewClient(append(slices.Clone(s.deps.Client), kgo.WithContext(farewell))...)
 	if err != nil {
 		return fmt.Errorf("making the detecting stage's admin client: %w", err)
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	baseline, err := describeBaseline(ctx, admin, s.deps.Topics)
+	baseline, err := s.learn(ctx, client, admin)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -114,19 +147,21 @@ func (s *Stage) Run(ctx context.Context) error {
 		return err
 	}
 
-	group, groupCtx := errgroup.WithContext(ctx)
 	for _, m := range s.members {
-		group.Go(func() error { return m.run(groupCtx, admin, baseline) })
+		m.asking, m.admin, m.baseline, m.limit = client, admin, baseline, limit
+		group.Go(func() error { return m.run(ctx) })
 	}
+	group.Go(func() error { return s.watch(ctx, admin, baseline) })
 	err = group.Wait()
 	// All leave at once, before any client closes: one that closed first would keep the others
-	// waiting for it in a rebalance.
-	s.leave(admin)
+	// waiting for it in a rebalance. None joins any more by then, or the group would wait for a
+	// member that is gone.
 	for _, m := range s.members {
 		if m.hangUp != nil {
-			m.hangUp() // or it would rejoin while another closes
+			m.hangUp()
 		}
 	}
+	s.leave(farewell, client, admin)
 	for _, m := range s.members {
 		if err == nil {
 			m.finish()
@@ -142,35 +177,44 @@ func (s *Stage) Run(ctx context.Context) error {
 	return err
 }
 
-// leave tells the group that the members are gone for good. A static member says nothing
-// when its client closes, and its partitions would lie idle for a session timeout. Where
-// another process took our names there is nothing to leave but its place.
-func (s *Stage) leave(admin *kadm.Client) {
-	var ids []string
-	for _, m := range s.members {
-		if m.fenced {
-			return
+// learnWithin is how long brokers may be unreachable that were there when the topics were checked.
+const learnWithin = 30 * time.Second
+
+// learn asks the brokers for what must be known before anything is judged, and takes our names over.
+func (s *Stage) learn(ctx context.Context, client *kgo.Client, admin *kadm.Client) (baselineTopic, error) {
+	for began := time.Now(); ; {
+		baseline, err := describeBaseline(ctx, admin, s.deps.Topics)
+		if err == nil {
+			err = s.takeNames(ctx, client, admin)
 		}
-		ids = append(ids, m.name)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	leaving := kadm.LeaveGroup(s.cfg.Group).Reason("shutting down").InstanceIDs(ids...)
-	if _, err := admin.LeaveGroup(ctx, leaving); err != nil {
-		s.deps.Log.Warn("leaving the group; others take over after the session timeout",
-			"group", s.cfg.Group, "error", err)
+		if err == nil || !kafka.Unreachable(err) || time.Since(began) > learnWithin {
+			return baseline, err
+		}
+		s.deps.Log.Debug("asking the brokers before anything is judged; trying on", "error", err)
+		select {
+		case <-ctx.Done():
+			return baseline, err
+		case <-time.After(rebuildAfter):
+		}
 	}
 }
 
 // Ready reports whether every member has joined the group and every partition that is ours
-// is restored, and if not, what is missing. Owning no partition is ready.
+// is restored, and if not, what is missing: how much was read, how fast, and how long the rest
+// will take. Owning no partition is ready.
 func (s *Stage) Ready() (bool, string) {
+	var all restores
 	for _, m := range s.members {
-		if ready, missing := m.roster.ready(); !ready {
-			return false, missing
+		under, joined := m.roster.restoring()
+		if !joined {
+			return false, "detect: joining the consumer group"
 		}
+		all = append(all, under...)
 	}
-	return true, ""
+	if len(all) == 0 {
+		return true, ""
+	}
+	return false, "detect: " + all.say(time.Now())
 }
 
 // Partitions returns how many partitions this process judges and how many it restores.

@@ -2,21 +2,22 @@ package detect_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/internal/brokertest"
@@ -27,6 +28,18 @@ import (
 )
 
 const partitions = 4
+
+// protocolEnv names the environment variable that holds the group protocol of every stage
+// whose test does not choose one: classic, the default, or consumer.
+const protocolEnv = "PRTWATCH_TEST_GROUP_PROTOCOL"
+
+// classicOnly skips a test that speaks to the group as members of the classic protocol do.
+func classicOnly(t *testing.T) {
+	t.Helper()
+	if p := os.Getenv(protocolEnv); p != "" && p != detect.Classic {
+		t.Skipf("%s=%s", protocolEnv, p)
+	}
+}
 
 // house is prtwatch's own topics on one broker, and the stages that a test runs on them.
 type house struct {
@@ -65,6 +78,7 @@ type stage struct {
 	cancel context.CancelFunc
 	ended  chan error
 	store  *state.Store
+	counts *prometheus.Registry
 }
 
 type stageOption func(*detect.Config, *detect.Deps)
@@ -75,6 +89,7 @@ func (h *house) start(instance, dir string, opts ...stageOption) *stage {
 	cfg := detect.DefaultConfig()
 	cfg.Group, cfg.Members = h.group, 2
 	cfg.SessionTimeout = 6 * time.Second
+	cfg.GroupProtocol = cmp.Or(os.Getenv(protocolEnv), cfg.GroupProtocol)
 	stateConfig := state.DefaultConfig()
 	stateConfig.Dir = dir
 	log := slog.New(slog.NewTextHandler(h.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("instance", instance)
@@ -86,16 +101,17 @@ func (h *house) start(instance, dir string, opts ...stageOption) *stage {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	registry := prometheus.NewRegistry()
 	deps := detect.Deps{
 		Client: []kgo.Opt{kgo.SeedBrokers(h.b.Addrs()...)}, Topics: h.topics, Store: store, Detector: judge,
 		Allowlist: func() *detector.Allowlist { return nil }, Instance: instance, Log: log,
-		Metrics: detect.NewMetrics(prometheus.NewRegistry()),
+		Metrics: detect.NewMetrics(registry),
 	}
 	for _, opt := range opts {
 		opt(&cfg, &deps)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &stage{Stage: detect.New(cfg, deps), t: h.t, cancel: cancel, ended: make(chan error, 1), store: store}
+	s := &stage{Stage: detect.New(cfg, deps), t: h.t, cancel: cancel, ended: make(chan error, 1), store: store, counts: registry}
 	go func() {
 		err := s.Run(ctx)
 		log.Info("the stage ended", "error", err)
@@ -128,6 +144,24 @@ func (s *stage) wait() error {
 	}
 }
 
+// count returns the sum of a counter or gauge over its labels, and how many of them there are.
+func (s *stage) count(name string) (sum float64, labels int) {
+	s.t.Helper()
+	families, err := s.counts.Gather()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			for _, m := range family.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				labels++
+			}
+		}
+	}
+	return sum, labels
+}
+
 // until polls a condition that other goroutines bring about.
 func (h *house) until(what string, done func() bool) {
 	h.t.Helper()
@@ -141,22 +175,24 @@ func (h *house) until(what string, done func() bool) {
 // judged waits until the group has committed the end of every partition of the sign-ins.
 func (h *house) judged() {
 	h.t.Helper()
-	h.until("everything to be judged", func() bool {
-		ends, err := h.b.Admin().ListEndOffsets(context.Background(), h.topics.Signins)
-		if err != nil {
-			return false
-		}
-		committed, err := h.b.Admin().FetchOffsets(context.Background(), h.group)
-		if err != nil {
-			return false
-		}
-		all := true
-		ends.Each(func(o kadm.ListedOffset) {
-			at, ok := committed.Lookup(h.topics.Signins, o.Partition)
-			all = all && (o.Offset == 0 || ok && at.At >= o.Offset)
-		})
-		return all
+	h.until("everything to be judged", h.allJudged)
+}
+
+func (h *house) allJudged() bool {
+	ends, err := h.b.Admin().ListEndOffsets(context.Background(), h.topics.Signins)
+	if err != nil {
+		return false
+	}
+	committed, err := h.b.Admin().FetchOffsets(context.Background(), h.group)
+	if err != nil {
+		return false
+	}
+	all := true
+	ends.Each(func(o kadm.ListedOffset) {
+		at, ok := committed.Lookup(h.topics.Signins, o.Partition)
+		all = all && (o.Offset == 0 || ok && at.At >= o.Offset)
 	})
+	return all
 }
 
 var t0 = time.Date(2026, 3, 1, 0, 30, 0, 0, time.UTC)
@@ -265,39 +301,6 @@ func TestWhatWasLearnedOutlivesTheStateFolder(t *testing.T) {
 	})
 }
 
-func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
-	h := newHouse(t, brokertest.Fake(t))
-	dir := t.TempDir()
-	for range 2 {
-		s := h.start("one", dir)
-		h.produce(signIn(fmt.Sprint(rand.Uint64()), "ada@example.com", fmt.Sprintf("192.0.2.%d", rand.IntN(256)), "64500", 0))
-		h.judged()
-		if err := s.stop(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cfg := state.DefaultConfig()
-	cfg.Dir = dir
-	store, err := state.Open(cfg, detector.Window, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	p := kafka.Partition([]byte("ada@example.com"), partitions)
-	lease, err := store.Lease(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cp, ok, err := lease.Checkpoint()
-	if err != nil || !ok {
-		t.Fatalf("checkpoint: %v %v", ok, err)
-	}
-	records := h.b.ReadAll(h.topics.Baseline)
-	if last := records[len(records)-1]; cp.Offset <= last.Offset {
-		t.Errorf("the checkpoint is at %d, the topic has a record at %d", cp.Offset, last.Offset)
-	}
-}
-
 // A tenant's day through instances that come and go: the alerts are those of one instance
 // that stays.
 func TestAlertsAreTheSameWhoeverJudges(t *testing.T) {
@@ -348,33 +351,14 @@ func TestAlertsAreTheSameWhoeverJudges(t *testing.T) {
 }
 
 func TestAnAbortedTransactionLeavesNothingBehind(t *testing.T) {
-	b := brokertest.Fake(t)
-	h := newHouse(t, b)
-	var refused int
-	b.Embedded().Cluster.ControlKey(int16(kmsg.TxnOffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		b.Embedded().Cluster.KeepControl()
-		if refused++; refused > 3 {
-			return nil, nil, false
-		}
-		commit := request.(*kmsg.TxnOffsetCommitRequest)
-		response := commit.ResponseKind().(*kmsg.TxnOffsetCommitResponse)
-		for _, topic := range commit.Topics {
-			answer := kmsg.NewTxnOffsetCommitResponseTopic()
-			answer.Topic = topic.Topic
-			for _, p := range topic.Partitions {
-				part := kmsg.NewTxnOffsetCommitResponseTopicPartition()
-				part.Partition, part.ErrorCode = p.Partition, kerr.IllegalGeneration.Code
-				answer.Partitions = append(answer.Partitions, part)
-			}
-			response.Topics = append(response.Topics, answer)
-		}
-		return response, nil, true
-	})
+	h := newHouse(t, brokertest.Fake(t))
+	var refused atomic.Int32
+	h.refuseCommits(func(int32, int64) bool { return refused.Add(1) <= 3 })
 	h.produce(signIn("first", "ada@example.com", "192.0.2.1", "64500", 0), signIn("second", "bob@example.com", "192.0.2.2", "64501", 0))
 	h.start("one", t.TempDir())
 	h.judged()
-	if refused <= 3 {
-		t.Errorf("only %d commits were refused", refused)
+	if n := refused.Load(); n <= 3 {
+		t.Errorf("only %d commits were refused", n)
 	}
 	h.wantAlerts("first", "second")
 }

@@ -14,16 +14,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/fault"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 const (
-	// maxRecords bounds a transaction. DESIGN: from 5 thousand records on its cost is lost in
-	// the rest.
-	maxRecords = 5000
+	// maxBytes bounds a transaction besides pace.records, for so many profiles of as many networks as
+	// a user may have would take some 200 MB. It ends with the poll that has it pass this;
+	// pollRecords bounds that.
+	maxBytes    = 8 << 20
+	pollRecords = 100
 	// idlePoll is how long a member waits for records before it looks around.
 	idlePoll = time.Second
-	// heartbeat is how often a member shows the group that it lives.
-	heartbeat = time.Second
+	// heartbeat is how often a member shows the group that it lives, and so how soon it hears of a
+	// rebalance: partitions that move are judged by nobody until every member has.
+	heartbeat = 300 * time.Millisecond
 	// rebuildAfter is how long a member waits before it makes a new session, so that a broker
 	// that is down is not asked a thousand times.
 	rebuildAfter = 500 * time.Millisecond
@@ -41,16 +46,27 @@ type member struct {
 	deps     Deps
 	name     string // group instance id
 	log      *slog.Logger
+	asking   *kgo.Client // of the stage, as is admin
 	admin    *kadm.Client
 	baseline baselineTopic
+	// limit is done when a stop waits no longer for what is in hand, and so is the session.
+	limit context.Context
 
-	roster  *roster
-	session *kgo.GroupTransactSession
-	hangUp  context.CancelFunc // ends the session's client, whatever it waits for
-	running map[int32]*assignment
-	work    transaction
-	signIn  detector.SignIn // reused
-	fenced  bool            // another process took our name: there is nothing to leave
+	roster   *roster
+	delivery delivery
+	client   *kgo.Client // the session's
+	hangUp   func()      // ends the client, whatever it waits for
+	running  map[int32]*assignment
+	// turn is held while records may be in hand. A revoke waits for it where delivery is at
+	// least once.
+	turn     chan struct{}
+	work     transaction
+	signIn   detector.SignIn // reused
+	fenced   bool            // another process took our name: there is nothing to leave
+	fencings kafka.Fencings
+	// ids are those of our last sessions that are over, where the protocol is Consumer, and
+	// whether the group still has to be told so.
+	ids map[string]bool
 
 	// marks is what the offsets were committed with, by partition. It belongs to the group's
 	// callbacks: fetched writes it, adjust reads it.
@@ -62,14 +78,21 @@ type member struct {
 
 func newMember(cfg Config, deps Deps, number int) *member {
 	name := deps.Instance + "-" + strconv.Itoa(number)
-	return &member{
+	m := &member{
 		cfg: cfg, deps: deps, name: name,
 		log:     deps.Log.With("member", number),
 		roster:  newRoster(),
 		running: make(map[int32]*assignment),
+		ids:     make(map[string]bool),
 		marks:   make(map[int32]string),
+		turn:    make(chan struct{}, 1),
 		fatal:   make(chan error, 1),
 	}
+	m.delivery = &exactlyOnce{member: m}
+	if deps.AtLeastOnce {
+		m.delivery = &atLeastOnce{member: m}
+	}
+	return m
 }
 
 // fail ends the member with err at its next look around. It may be called by any goroutine.
@@ -85,8 +108,7 @@ func (m *member) fail(err error) {
 
 // run judges until ctx is done or it cannot go on, with one session after another. It
 // leaves the last one open: the caller closes the member once it has left the group.
-func (m *member) run(ctx context.Context, admin *kadm.Client, baseline baselineTopic) error {
-	m.admin, m.baseline = admin, baseline
+func (m *member) run(ctx context.Context) error {
 	for {
 		if err := m.open(); err != nil {
 			return err
@@ -100,10 +122,13 @@ func (m *member) run(ctx context.Context, admin *kadm.Client, baseline baselineT
 		case !errors.Is(err, errRebuild):
 			return err
 		case ctx.Err() != nil:
-			m.log.Warn("stopping with a transaction of unknown outcome; the next owner learns it from the topic", "reason", err)
+			m.log.Warn("stopping before the brokers have confirmed what was in hand; the next owner learns from the topics what became of it", "reason", err)
 			return nil
 		}
 		m.log.Warn("starting over with a new session", "reason", err)
+		saying, cancel := context.WithTimeout(ctx, goodbyeWithin)
+		m.goodbye(saying, m.asking)
+		cancel()
 		select {
 		case <-time.After(rebuildAfter):
 		case <-ctx.Done():
@@ -118,18 +143,19 @@ var errRebuild = errors.New("session lost")
 // open makes the session: a new client that joins the group.
 func (m *member) open() error {
 	m.roster.open()
-	ctx, hangUp := context.WithCancel(context.Background())
+	ctx, hangUp := context.WithCancel(m.limit)
 	opts := append([]kgo.Opt(nil), m.deps.Client...)
 	opts = append(opts,
 		kgo.WithContext(ctx),
 		kgo.ConsumerGroup(m.cfg.Group),
 		kgo.ConsumeTopics(m.deps.Topics.Signins),
-		kgo.Balancers(watchedBalancer{kgo.CooperativeStickyBalancer(), m.deps.Topics.Signins, m.roster}),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.InstanceID(m.name),
-		kgo.TransactionalID(m.cfg.Group+"-"+m.name),
-		kgo.TransactionTimeout(m.cfg.TransactionTimeout),
 		kgo.SessionTimeout(m.cfg.SessionTimeout),
 		kgo.HeartbeatInterval(heartbeat),
+		// How long a member that joined and died can hold up a rebalance. Ours answer at once, but
+		// for a transaction that has to end.
+		kgo.RebalanceTimeout(max(20*time.Second, 2*m.cfg.TransactionTimeout)),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // adjust sets an offset wherever none is committed
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
@@ -143,27 +169,37 @@ func (m *member) open() error {
 		kgo.MetadataMinAge(10*time.Millisecond),
 		kgo.OnPartitionsAssigned(m.assigned),
 		kgo.OnPartitionsRevoked(m.revoked),
-		kgo.OnPartitionsLost(m.revoked),
+		kgo.OnPartitionsLost(m.lost),
 		kgo.OnOffsetsFetched(m.fetched),
 		kgo.AdjustFetchOffsetsFn(m.adjust),
+		kgo.WithHooks(steps{}),
 	)
-	session, err := kgo.NewGroupTransactSession(opts...)
+	if m.cfg.GroupProtocol == Consumer {
+		opts = append(opts, kgo.ServerSideBalancer())
+	}
+	client, err := m.delivery.open(opts)
 	if err != nil {
 		hangUp()
 		return fmt.Errorf("making the client of detecting member %s: %w", m.name, err)
 	}
-	m.session, m.hangUp = session, hangUp
+	m.client = client
+	m.hangUp = func() {
+		if id, _ := client.GroupMetadata(); id != "" && m.cfg.GroupProtocol == Consumer {
+			m.over(id)
+		}
+		hangUp()
+	}
 	return nil
 }
 
 // close gives everything back: what was not committed is forgotten.
 func (m *member) close() {
 	m.roster.abandon()
-	if m.session != nil {
+	if m.client != nil {
 		// Close alone would wait until a rebalance is over, for a last commit; ours is made.
 		m.hangUp()
-		m.session.Close()
-		m.session = nil
+		m.client.Close()
+		m.client = nil
 	}
 	m.restores.Wait()
 	m.work.reset()
@@ -182,6 +218,7 @@ func (m *member) finish() {
 			m.fail(err)
 		}
 	}
+	fault.Pass(fault.DetectFinished)
 	m.close()
 }
 
@@ -202,21 +239,34 @@ func (m *member) giveBack(dropped []*assignment) {
 	}
 }
 
-func (m *member) assigned(_ context.Context, client *kgo.Client, added map[string][]int32) {
+func (m *member) assigned(ctx context.Context, client *kgo.Client, added map[string][]int32) {
 	partitions := added[m.deps.Topics.Signins]
-	m.roster.assign(partitions, func() {
+	id, _ := client.GroupMetadata()
+	m.roster.assign(partitions, id, func() {
 		client.PauseFetchPartitions(map[string][]int32{m.deps.Topics.Signins: partitions})
 	})
 	m.deps.Metrics.rebalances.Inc()
 	if len(partitions) > 0 {
 		m.log.Info("partitions assigned", "partitions", partitions)
+		m.restores.Go(func() { m.delivery.inherit(ctx, client) })
 	}
 }
 
-func (m *member) revoked(_ context.Context, client *kgo.Client, gone map[string][]int32) {
+// lost hears of partitions that are another's already.
+func (m *member) lost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 	partitions := gone[m.deps.Topics.Signins]
 	m.roster.revoke(partitions)
-	client.ResumeFetchPartitions(map[string][]int32{m.deps.Topics.Signins: partitions})
+	if len(partitions) > 0 {
+		m.log.Info("partitions lost", "partitions", partitions)
+	}
+}
+
+func (m *member) revoked(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
+	partitions := gone[m.deps.Topics.Signins]
+	if m.deps.AtLeastOnce && len(partitions) > 0 {
+		defer m.handOver()()
+	}
+	m.roster.revoke(partitions)
 	if len(partitions) > 0 {
 		m.log.Info("partitions revoked", "partitions", partitions)
 	}
@@ -230,77 +280,107 @@ func (m *member) loop(ctx context.Context) error {
 		case err := <-m.fatal:
 			return err
 		case <-ctx.Done():
-			return nil
+			return m.delivery.acknowledge(m.limit)
 		default:
 		}
-		if err := m.settle(); err != nil {
-			return err
-		}
-		if err := m.gather(ctx); err != nil {
-			m.rollback()
-			return err
-		}
-		if m.work.records == 0 {
-			continue
-		}
-		if err := m.commit(); err != nil {
-			m.rollback()
+		if err := m.round(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// round gathers and commits one transaction.
+func (m *member) round(ctx context.Context) error {
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
+	if err := m.settle(); err != nil {
+		return err
+	}
+	if err := m.gather(ctx); err != nil {
+		m.rollback()
+		return err
+	}
+	if m.work.records == 0 {
+		return nil
+	}
+	if err := m.commit(); err != nil {
+		m.rollback()
+		return err
+	}
+	return nil
 }
 
 // settle takes in what the group and the restores did since the last transaction. No polled
 // record may be in hand.
 func (m *member) settle() error {
+	m.roster.holds(m.client.CommittedOffsets()[m.deps.Topics.Signins])
 	dropped, arrived := m.roster.take()
 	if len(dropped) > 0 {
-		// The session has noted a revoke and aborts the next transaction for it, which is none
-		// of this partition's any more. An End without a Begin clears the note.
-		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.TransactionTimeout)
+		ctx, cancel := context.WithTimeout(m.limit, m.cfg.TransactionTimeout)
 		defer cancel()
-		_, err := m.session.End(ctx, kgo.TryAbort)
+		err := m.delivery.clear(ctx)
 		m.giveBack(dropped)
 		if err != nil {
-			return m.sessionError("clearing the session after a rebalance", err)
+			return err
 		}
 	}
 	for _, a := range arrived {
 		m.running[a.partition] = a
 		m.roster.unless(a, func() {
-			m.session.Client().ResumeFetchPartitions(map[string][]int32{m.deps.Topics.Signins: {a.partition}})
+			m.client.ResumeFetchPartitions(map[string][]int32{m.deps.Topics.Signins: {a.partition}})
 		})
 	}
-	return nil
+	return m.delivery.look()
 }
 
 // gather polls records for at most one transaction's time and judges them.
 func (m *member) gather(ctx context.Context) error {
 	m.work.reset()
-	m.work.allowed = m.deps.Allowlist()
-	if err := m.poll(ctx, idlePoll, maxRecords); err != nil || m.work.records == 0 {
+	m.work.allowed, m.work.pace = m.deps.Allowlist(), m.deps.usualPace()
+	if err := m.poll(ctx, idlePoll); err != nil || m.work.records == 0 {
 		return err
 	}
-	if m.work.records >= maxRecords/2 {
-		return nil // behind: what comes is there already
+	if err := m.drain(); err != nil || m.work.records >= m.work.pace.records/2 || m.full() {
+		return err // behind, where there is no error: what comes is there already
 	}
 	// Caught up: sign-ins that come within the transaction's time share one. One sleep and one
 	// poll cost less than a poll a record.
 	wait, cancel := m.roster.pollContext(ctx, m.cfg.Transaction)
 	<-wait.Done()
 	cancel()
-	//lint:ignore SA1012 to the client a nil context means: what is buffered, without waiting
-	return m.poll(nil, 0, maxRecords-m.work.records)
+	return m.drain()
 }
 
-// poll judges up to most records. With a nil ctx it takes only what is buffered.
-func (m *member) poll(ctx context.Context, wait time.Duration, most int) error {
+// drain judges what the client has buffered, as far as the work in hand may grow.
+func (m *member) drain() error {
+	for more := true; more && !m.full(); {
+		before := m.work.records
+		//lint:ignore SA1012 to the client a nil context means: what is buffered, without waiting
+		if err := m.poll(nil, 0); err != nil {
+			return err
+		}
+		more = m.work.records > before
+	}
+	return nil
+}
+
+// full reports whether the work in hand is as large as it may become.
+func (m *member) full() bool {
+	bytes := m.work.bytes
+	for _, a := range m.work.touched {
+		bytes += a.state.OpenBytes()
+	}
+	return bytes >= maxBytes || m.work.records >= m.work.pace.records
+}
+
+// poll judges some records. With a nil ctx it takes only what is buffered.
+func (m *member) poll(ctx context.Context, wait time.Duration) error {
 	if ctx != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = m.roster.pollContext(ctx, wait)
 		defer cancel()
 	}
-	fetches := m.session.PollRecords(ctx, most)
+	fetches := m.client.PollRecords(ctx, min(pollRecords, m.work.pace.records-m.work.records))
 	for _, failed := range fetches.Errors() {
 		if err := m.fetchError(failed); err != nil {
 			return err
@@ -327,7 +407,7 @@ func (m *member) fetchError(failed kgo.FetchError) error {
 		return nil // the poll's own end
 	case errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("%w: the client was closed", errRebuild)
-	case errors.Is(err, kerr.FencedInstanceID):
+	case errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.UnreleasedInstanceID) && m.taken():
 		return m.sessionError("reading "+m.deps.Topics.Signins, err)
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		return fmt.Errorf("reading partition %d of %s: the next sign-in is not in the topic any more: %w; "+
@@ -348,7 +428,9 @@ func (m *member) fetchError(failed kgo.FetchError) error {
 
 // sessionError wraps an error after which the outcome of a transaction is unknown.
 func (m *member) sessionError(doing string, err error) error {
-	if errors.Is(err, kerr.FencedInstanceID) {
+	fenced := errors.Is(err, kerr.FencedInstanceID) ||
+		(errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)) && m.replaced()
+	if errors.Is(err, kerr.UnreleasedInstanceID) || fenced && m.fencings.Twin(time.Now()) {
 		m.fenced = true
 		return fmt.Errorf("%s: another process runs as instance %q (%w); give each its own `instance` and state.dir",
 			doing, m.deps.Instance, err)

@@ -20,7 +20,12 @@ type Metrics struct {
 	transactionSeconds prometheus.Histogram
 	rebalances         prometheus.Counter
 	fetchErrors        prometheus.Counter
+	commitErrors       prometheus.Counter
+	mended             prometheus.Counter
 	restoreSeconds     prometheus.Histogram
+	restoreRecords     prometheus.Counter
+	restoreDone        *prometheus.GaugeVec
+	restoreRemaining   *prometheus.GaugeVec
 	ageSeconds         prometheus.Histogram
 	alertSeconds       prometheus.Histogram
 	lagRecords         *prometheus.GaugeVec
@@ -52,14 +57,20 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		transactionSeconds: histogram("transaction_seconds", "Time that committing a transaction took.", seconds),
 		rebalances:         counter("detect_rebalances_total", "Group generations that a member has seen."),
 		fetchErrors:        counter("detect_fetch_errors_total", "Polls that brought an error."),
+		commitErrors:       counter("detect_commit_errors_total", "Commits of offsets that failed, where delivery is at least once; a later one makes up for them."),
+		mended:             counter("baseline_mended_total", "Profiles that an instance which had lost their partition had overwritten in the baseline topic, and that were written again."),
 		restoreSeconds:     histogram("restore_seconds", "Time from a partition's assignment until it was restored.", seconds),
+		restoreRecords:     counter("restore_records_total", "Records that restores have read from the baseline topic."),
+		restoreDone:        gauges("restore_records_done", "Offsets that the restore of a partition has passed; only while it is restored."),
+		restoreRemaining:   gauges("restore_records_remaining", "Offsets that are before the restore of a partition; only while it is restored."),
 		ageSeconds:         histogram("signin_age_seconds", "Age of a sign-in's raw record when its verdict was committed.", seconds),
 		alertSeconds:       histogram("alert_age_seconds", "Age of the raw record of an alerting sign-in when its alert was committed.", seconds),
 		lagRecords:         gauges("detect_lag_records", "Sign-ins of a partition that are not judged yet, when it was last read."),
 		lagSeen:            gauges("detect_lag_timestamp_seconds", "When the lag of a partition was last learned."),
 	}
 	registry.MustRegister(m.signIns, m.alerts, m.late, m.clamped, m.unreadable, m.transactions, m.transactionSeconds,
-		m.rebalances, m.fetchErrors, m.restoreSeconds, m.ageSeconds, m.alertSeconds, m.lagRecords, m.lagSeen)
+		m.rebalances, m.fetchErrors, m.commitErrors, m.mended, m.restoreSeconds,
+		m.restoreRecords, m.restoreDone, m.restoreRemaining, m.ageSeconds, m.alertSeconds, m.lagRecords, m.lagSeen)
 	return m
 }
 
@@ -71,6 +82,20 @@ func (m *Metrics) lag(partition int32, p kgo.FetchPartition) {
 	label := strconv.Itoa(int(partition))
 	m.lagRecords.WithLabelValues(label).Set(float64(p.HighWatermark - p.Records[len(p.Records)-1].Offset - 1))
 	m.lagSeen.WithLabelValues(label).SetToCurrentTime()
+}
+
+// restoring notes how far the restore of a partition is.
+func (m *Metrics) restoring(partition int32, p progress) {
+	label := strconv.Itoa(int(partition))
+	m.restoreDone.WithLabelValues(label).Set(float64(p.done()))
+	m.restoreRemaining.WithLabelValues(label).Set(float64(p.remaining()))
+}
+
+// restored takes the progress of a restore away that has come to an end, be it a good one.
+func (m *Metrics) restored(partition int32) {
+	label := strconv.Itoa(int(partition))
+	m.restoreDone.DeleteLabelValues(label)
+	m.restoreRemaining.DeleteLabelValues(label)
 }
 
 // forget takes the figures of a partition away: they are another instance's now.

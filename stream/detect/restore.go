@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/prtwatch/prtwatch/internal/fault"
 	"github.com/prtwatch/prtwatch/state"
 )
 
@@ -59,7 +61,7 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		}
 		first := offset.EpochOffset().Offset < 0
 		committed, _ := parseMark(m.marks[partition])
-		if a := m.roster.startRestore(partition, ends.baselineEnd[partition], committed.hour); a != nil {
+		if a := m.roster.startRestore(partition, start, ends.baselineEnd[partition], committed.hour); a != nil {
 			m.restores.Go(func() { m.restore(a, ends, first) })
 		}
 	}
@@ -98,23 +100,27 @@ func (m *member) ends(ctx context.Context) (ends, error) {
 // startAt says at which offset a partition is to be read, given the committed one (negative
 // where there is none), or why it must not be.
 func (m *member) startAt(partition int32, committed int64, at ends) (int64, error) {
-	start, end, known := at.signinsStart[partition], at.signinsEnd[partition], at.baselineEnd[partition]
+	start, end := at.signinsStart[partition], at.signinsEnd[partition]
 	if committed < 0 {
 		return start, nil // which is right only where nobody is known: bring looks
 	}
-	if wrong := m.baseline.holds(m.marks[partition], known); wrong != "" {
+	if wrong := m.baseline.holds(m.marks[partition], at.baselineStart[partition], at.baselineEnd[partition]); wrong != "" {
 		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, "+
 			"or delete the offsets of group %s to begin with nobody known",
 			partition, m.baseline.name, wrong, m.cfg.Group)
 	}
+	another := m.baseline.another(m.marks[partition])
 	switch {
+	case another && !m.deps.AcceptLoss:
+		return 0, fmt.Errorf("partition %d of %s: offset %d is committed, but the topic was made again since; pass --accept-loss to read it from its beginning",
+			partition, m.deps.Topics.Signins, committed)
 	case committed < start && !m.deps.AcceptLoss:
 		return 0, fmt.Errorf("partition %d of %s: %d sign-ins were deleted before they were judged (offsets %d to %d); pass --accept-loss to go on without them",
 			partition, m.deps.Topics.Signins, start-committed, committed, start-1)
 	case committed > end && !m.deps.AcceptLoss:
 		return 0, fmt.Errorf("partition %d of %s ends at offset %d, but %d is committed: the topic was made again; pass --accept-loss to read it from its beginning",
 			partition, m.deps.Topics.Signins, end, committed)
-	case committed < start || committed > end:
+	case another || committed < start || committed > end:
 		m.log.Warn("accepting the loss of sign-ins", "partition", partition, "committed", committed, "start", start, "end", end)
 		return start, nil
 	}
@@ -143,21 +149,24 @@ func (m *member) bring(a *assignment, at ends, first bool) error {
 		}
 	}
 	from, last, err := m.begin(a, lease, start, end)
+	upTo := end
 	if err == nil {
-		last, err = m.read(a, lease, from, end, last)
+		upTo, last, err = m.read(a, lease, from, end, last)
 	}
-	if err == nil && first && !last.IsZero() && !m.deps.AcceptLoss {
+	if err == nil && first && a.bare && !m.deps.AcceptLoss {
 		// Only what is committed was read: of a predecessor's transaction that was aborted the
-		// topic holds records too, and no offset.
+		// topic holds records too, and no offset. Profiles that carry an offset say themselves what
+		// they have taken in: those of a predecessor that wrote its first ones and then died.
 		err = fmt.Errorf("partition %d of %s: the group %s has committed no offset, but %s has profiles: the offsets expired or the group is another; "+
 			"set the group's offsets to where it was, or pass --accept-loss to judge from the earliest sign-in that is left",
 			a.partition, m.deps.Topics.Signins, m.cfg.Group, m.baseline.name)
 	}
 	if err == nil {
 		last = time.Now() // as of when nothing is missing
-		err = lease.Restored(m.baseline.checkpoint(end, last))
+		err = lease.Restored(m.baseline.checkpoint(upTo, last))
 	}
 	if err == nil {
+		fault.Pass(fault.RestoreDone)
 		a.next, a.last = end, last
 		if m.roster.arrive(a, lease) {
 			m.deps.Metrics.restoreSeconds.Observe(time.Since(a.since).Seconds())
@@ -172,7 +181,9 @@ func (m *member) bring(a *assignment, at ends, first bool) error {
 }
 
 // begin returns from where the baseline partition [start, end) must be read: the checkpoint,
-// where it is of use, or the beginning, with nothing kept.
+// where it is of use, or the beginning, with nothing kept. It also returns as of when nothing
+// below that offset is missing: what is read now is as of now, for a deletion can be read for
+// tombstones after the record that it deletes has gone.
 func (m *member) begin(a *assignment, lease *state.Partition, start, end int64) (from int64, last time.Time, err error) {
 	cp, ok, err := lease.Checkpoint()
 	if err != nil {
@@ -185,54 +196,117 @@ func (m *member) begin(a *assignment, lease *state.Partition, start, end int64) 
 		}
 		m.log.Info("restoring all of a partition: its checkpoint is of no use", "partition", a.partition, "reason", why)
 	}
-	return start, last, lease.Drop()
+	err = lease.Drop()
+	fault.Pass(fault.RestoreDropped)
+	return start, time.Now(), err
 }
 
 // read puts the committed records of the baseline partition at offsets [from, end) into the
-// state, and returns the timestamp of the last one.
-func (m *member) read(a *assignment, lease *state.Partition, from, end int64, last time.Time) (time.Time, error) {
+// state. It returns up to which offset, and as of when, the state is what the topic says: short
+// of end where it has to be mended (see mend.go). A read that is broken off is gone on with from
+// there by the next one.
+func (m *member) read(a *assignment, lease *state.Partition, from, end int64, last time.Time) (upTo int64, _ time.Time, err error) {
 	if from >= end {
-		return last, nil
+		return end, last, nil
 	}
+	upTo = from
+	at := progress{from: from, at: from, end: end, began: time.Now()}
+	said := at.began
+	m.restoring(a, at)
+	defer m.deps.Metrics.restored(a.partition)
+	overwritten := make(map[string]bool)
+	err = m.span(a.ctx, a.partition, from, end, m.restorePatience(), func(r *kgo.Record) error {
+		m.deps.Metrics.restoreRecords.Inc()
+		if r.Timestamp.After(last) {
+			last = r.Timestamp
+		}
+		offset := carriedBy(r)
+		if offset == 0 {
+			a.bare = true
+			return lease.Put(r.Key, r.Value)
+		}
+		newer, err := lease.PutNewer(r.Key, r.Value, offset)
+		if newer {
+			delete(overwritten, string(r.Key))
+		} else {
+			overwritten[string(r.Key)] = true
+		}
+		return err
+	}, func(next int64) {
+		if len(overwritten) == 0 {
+			upTo = next
+			lease.Advance(m.baseline.checkpoint(upTo, last))
+		}
+		fault.Pass(fault.RestoreMoved)
+		at.at = next
+		m.restoring(a, at)
+		if now := time.Now(); now.Sub(said) > cmp.Or(m.deps.sayEvery, sayEvery) {
+			said = now
+			perSecond, left := at.pace(now)
+			m.log.Info("restoring a partition", "partition", a.partition, "records", at.done(), "of", end-from,
+				"per_second", int64(perSecond), "left", roundUp(left), "since", now.Sub(a.since).Round(time.Second))
+		}
+	})
+	a.overwritten = overwritten
+	if err != nil && a.ctx.Err() != nil {
+		err = errors.Join(err, lease.Restored(m.baseline.checkpoint(upTo, last)))
+	}
+	return upTo, last, err
+}
+
+// restoring notes how far the restore of an assignment is, for all who look.
+func (m *member) restoring(a *assignment, at progress) {
+	m.roster.progress(a, at)
+	m.deps.Metrics.restoring(a.partition, at)
+}
+
+// restorePatience is how long a restore waits for the next record before it gives up.
+func (m *member) restorePatience() time.Duration {
+	if m.deps.patience > 0 {
+		return m.deps.patience
+	}
+	return max(stalled, 2*m.cfg.TransactionTimeout)
+}
+
+// span reads the committed records of the baseline partition at offsets [from, end), and tells
+// moved now and then up to where it has come. It gives up when nothing comes for as long as
+// patience.
+func (m *member) span(ctx context.Context, partition int32, from, end int64, patience time.Duration, take func(*kgo.Record) error, moved func(at int64)) error {
 	opts := append([]kgo.Opt(nil), m.deps.Client...)
 	opts = append(opts,
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{m.baseline.name: {a.partition: kgo.NewOffset().At(from)}}),
+		kgo.WithContext(ctx), // its Close waits for no broker once the restore is broken off
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{m.baseline.name: {partition: kgo.NewOffset().At(from)}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		// The position must move over commit markers, or it would never reach an end that they are.
 		kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchBytes), // of one partition; no FetchMaxBytes, see the splitter's reader
 	)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
-		return last, fmt.Errorf("making the client that restores partition %d of %s: %w", a.partition, m.baseline.name, err)
+		return fmt.Errorf("making the client that reads partition %d of %s: %w", partition, m.baseline.name, err)
 	}
 	defer client.Close()
 
-	patience := max(stalled, 2*m.cfg.TransactionTimeout)
-	said, moved := time.Now(), time.Now()
+	last := time.Now()
 	var reason error
-	for at := from; at < end; {
-		if time.Since(said) > sayEvery {
-			said = time.Now()
-			m.log.Info("restoring a partition", "partition", a.partition, "records", at-from, "of", end-from, "since", time.Since(a.since).Round(time.Second))
-		}
-		ctx, cancel := context.WithTimeout(a.ctx, sayEvery)
-		fetches := client.PollFetches(ctx)
+	for at := from; at < end; moved(at) {
+		pollCtx, cancel := context.WithTimeout(ctx, min(sayEvery, patience))
+		fetches := client.PollFetches(pollCtx)
 		cancel()
-		if err := a.ctx.Err(); err != nil {
-			return last, err
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		for _, failed := range fetches.Errors() {
 			if !errors.Is(failed.Err, context.DeadlineExceeded) {
 				reason = failed.Err
-				m.log.Debug("restoring", "partition", a.partition, "error", failed.Err)
+				m.log.Debug("restoring", "partition", partition, "error", failed.Err)
 			}
 		}
 		if fetches.NumRecords() > 0 {
-			moved = time.Now()
-		} else if time.Since(moved) > patience {
-			err := fmt.Errorf("restoring partition %d of %s: nothing came for %s at offset %d of %d", a.partition, m.baseline.name, patience, at, end)
-			return last, errors.Join(err, reason)
+			last = time.Now()
+		} else if time.Since(last) > patience {
+			err := fmt.Errorf("restoring partition %d of %s: nothing came for %s at offset %d of %d", partition, m.baseline.name, patience, at, end)
+			return errors.Join(err, reason)
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
 			r := records.Next()
@@ -244,13 +318,10 @@ func (m *member) read(a *assignment, lease *state.Partition, from, end int64, la
 			if r.Attrs.IsControl() {
 				continue
 			}
-			last = r.Timestamp
-			if err := lease.Put(r.Key, r.Value); err != nil {
-				return last, err
+			if err := take(r); err != nil {
+				return err
 			}
 		}
-		lease.Advance(m.baseline.checkpoint(at, last)) // what is broken off goes on from here
-		m.roster.progress(a, progress{from: from, at: at, end: end})
 	}
-	return last, nil
+	return nil
 }

@@ -2,8 +2,6 @@ package detect
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,15 +21,28 @@ type assignment struct {
 	// Guarded by the roster.
 	phase   phase
 	over    bool // revoked; a restore that ends now gives its lease back itself
+	held    bool // the client has had offsets for it
 	restore progress
 
 	// The member's once phase is running, the restore's before.
 	state *state.Partition
+	// The next offset of the sign-ins partition: as of what is kept, and as of the work in hand.
+	position, judged int64
 	// The next offset of the baseline partition and the timestamp of the record before it: as
 	// of what is committed, and as of what the transaction in hand has written. The latter
 	// are set by promises, which the member waits for before it reads them.
 	next, produced     int64
 	last, producedLast time.Time
+
+	// Where delivery is at least once. wrote is how many records of ours the baseline partition
+	// took from next on, committed and committedHour what the group knows of position and hour,
+	// overwritten the users of whom the topic says less than the state.
+	wrote         int64
+	committed     int64
+	committedHour int32
+	memberID      string // under which it was assigned
+	overwritten   map[string]bool
+	bare          bool // the restore met a record that carries no offset
 
 	// hour is the event time of the partition as of what is committed, now as of the work in
 	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
@@ -50,21 +61,18 @@ const (
 	running                // its sign-ins are judged
 )
 
-// progress is how far a restore has come, in offsets of the baseline partition.
-type progress struct{ from, at, end int64 }
-
 // roster is which partitions a member has. The group's callbacks and the restores write
 // into it, the member acts on it between two transactions.
 type roster struct {
 	mu struct {
 		sync.Mutex
-		closed   bool // the session is being closed: what is assigned now is not ours
-		joined   bool
-		owned    map[int32]*assignment
-		dropped  []*assignment      // over, but not yet settled by the member
-		arrived  []*assignment      // restored, not yet settled by the member
-		lastSync []int32            // the whole assignment that the group last gave us
-		interim  context.CancelFunc // ends the member's poll
+		closed  bool // the session is being closed: what is assigned now is not ours
+		joined  bool
+		owned   map[int32]*assignment
+		dropped []*assignment      // over, but not yet settled by the member
+		arrived []*assignment      // restored, not yet settled by the member
+		interim context.CancelFunc // ends the member's poll
+		leaving bool               // a revoke waits for the work in hand
 	}
 }
 
@@ -81,9 +89,8 @@ func (r *roster) open() {
 	r.mu.closed = false
 }
 
-// assign notes newly assigned partitions, which pause stops from being read, and that those
-// which the group's last word does not hold any more are gone (their revoke was swallowed).
-func (r *roster) assign(added []int32, pause func()) {
+// assign notes newly assigned partitions, which pause stops from being read.
+func (r *roster) assign(added []int32, memberID string, pause func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mu.closed {
@@ -91,17 +98,12 @@ func (r *roster) assign(added []int32, pause func()) {
 	}
 	pause()
 	r.mu.joined = true
-	for p, a := range r.mu.owned {
-		if !slices.Contains(r.mu.lastSync, p) {
-			r.drop(a)
-		}
-	}
 	for _, p := range added {
 		if a := r.mu.owned[p]; a != nil {
 			r.drop(a)
 		}
 		ctx, end := context.WithCancel(context.Background())
-		r.mu.owned[p] = &assignment{partition: p, ctx: ctx, end: end, since: time.Now()}
+		r.mu.owned[p] = &assignment{partition: p, ctx: ctx, end: end, since: time.Now(), memberID: memberID}
 	}
 	r.wake()
 }
@@ -126,15 +128,24 @@ func (r *roster) drop(a *assignment) {
 	r.mu.dropped = append(r.mu.dropped, a)
 }
 
-// synced notes the whole assignment as the group gave it.
-func (r *roster) synced(partitions []int32) {
+// holds takes in what the client has offsets for: it has them for a partition from shortly
+// after the assignment until the revoke. What it had and has no more was revoked, be it that
+// nobody told us.
+func (r *roster) holds(offsets map[int32]kgo.EpochOffset) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mu.lastSync = partitions
+	for p, a := range r.mu.owned {
+		switch _, held := offsets[p]; {
+		case held:
+			a.held = true
+		case a.held:
+			r.drop(a)
+		}
+	}
 }
 
 // startRestore returns the assignment of a partition whose restore has yet to begin, or nil.
-func (r *roster) startRestore(partition int32, end int64, hour int32) *assignment {
+func (r *roster) startRestore(partition int32, at, end int64, hour int32) *assignment {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.mu.owned[partition]
@@ -143,7 +154,8 @@ func (r *roster) startRestore(partition int32, end int64, hour int32) *assignmen
 	}
 	a.phase = restoring
 	a.restore = progress{end: end}
-	a.hour, a.now = hour, hour
+	a.position, a.judged, a.committed = at, at, at
+	a.hour, a.now, a.committedHour = hour, hour, hour
 	a.sweeping = true // where the last owner had got to is not known
 	return a
 }
@@ -185,6 +197,36 @@ func (r *roster) take() (dropped, arrived []*assignment) {
 	return dropped, arrived
 }
 
+// leave says whether a revoke waits for the member to have no record in hand.
+func (r *roster) leave(leaving bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.leaving = leaving
+	r.wake()
+}
+
+// lost reports whether an assignment is over.
+func (r *roster) lost(a *assignment) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return a.over
+}
+
+// unacknowledged returns those assignments that are ours and of which the group does not know
+// all that is kept; stranger says that one was given to another member id.
+func (r *roster) unacknowledged(running map[int32]*assignment, memberID string) (pending []*assignment, stranger bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range running {
+		if a.over || a.position == a.committed {
+			continue
+		}
+		pending = append(pending, a)
+		stranger = stranger || a.memberID != memberID
+	}
+	return pending, stranger
+}
+
 // unless does what is meant for an assignment, unless it is over. The same partition may be
 // assigned anew at any moment, and must then stay paused.
 func (r *roster) unless(over *assignment, do func()) {
@@ -204,7 +246,6 @@ func (r *roster) abandon() {
 		r.drop(a)
 	}
 	r.mu.joined = false
-	r.mu.lastSync = nil
 }
 
 // pollContext returns a context for one poll: done after wait, or when the roster changes.
@@ -213,7 +254,7 @@ func (r *roster) pollContext(ctx context.Context, wait time.Duration) (context.C
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mu.interim = cancel
-	if len(r.mu.dropped)+len(r.mu.arrived) > 0 {
+	if len(r.mu.dropped)+len(r.mu.arrived) > 0 || r.mu.leaving {
 		cancel()
 	}
 	return ctx, cancel
@@ -239,42 +280,15 @@ func (r *roster) count() (run, rest int) {
 	return run, rest
 }
 
-// ready reports whether the member has joined and judges all of its partitions.
-func (r *roster) ready() (bool, string) {
+// restoring returns how far the restores of those partitions are that the member does not judge
+// yet, and false where it has not joined the group.
+func (r *roster) restoring() (under restores, joined bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.mu.joined {
-		return false, "detect: joining the consumer group"
-	}
-	var waiting int
-	var done, all int64
 	for _, a := range r.mu.owned {
 		if a.phase != running {
-			waiting++
-			done += a.restore.at - a.restore.from
-			all += a.restore.end - a.restore.from
+			under = append(under, a.restore)
 		}
 	}
-	if waiting > 0 {
-		return false, fmt.Sprintf("detect: restoring %d partitions, %d of %d records read", waiting, done, all)
-	}
-	return true, ""
-}
-
-// watchedBalancer tells the roster the whole assignment of each group generation. The
-// session's revoke callback cannot be relied on for that: it is swallowed when one came
-// before it since the last End.
-type watchedBalancer struct {
-	kgo.GroupBalancer
-	topic  string
-	roster *roster
-}
-
-// ParseSyncAssignment notes the assignment in passing.
-func (b watchedBalancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
-	topics, err := b.GroupBalancer.ParseSyncAssignment(assignment)
-	if err == nil {
-		b.roster.synced(slices.Clone(topics[b.topic]))
-	}
-	return topics, err
+	return under, r.mu.joined
 }

@@ -4,27 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/fault"
 	"github.com/prtwatch/prtwatch/state"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // transaction is the work in hand: records that were polled and judged, and what they have
-// to write besides the changed profiles, which lie with the partitions.
+// to write besides the changed profiles, which lie with the partitions. Where delivery is at
+// least once it is no Kafka transaction.
 type transaction struct {
+	pace    pace
 	allowed *detector.Allowlist
 	records int
-	output  []*kgo.Record
+	bytes   int // of the records and of output
+	output  []output
 	touched map[int32]*assignment
 	strayed bool // a record came of a partition that does not run: nothing may be committed
 	tally   tally
+}
+
+// output is an alert or a dead letter, and the partition whose record it came of.
+type output struct {
+	of     *assignment
+	record *kgo.Record
+}
+
+func (t *transaction) write(a *assignment, r *kgo.Record) {
+	t.output = append(t.output, output{a, r})
+	t.bytes += len(r.Key) + len(r.Value)
 }
 
 func (t *transaction) reset() {
@@ -36,35 +51,47 @@ func (t *transaction) reset() {
 	clear(t.touched)
 }
 
+// The splitter writes nothing larger, for it cuts texts and refuses long ids. Of a sign-in of
+// somebody else that is, the alert or the profile could be more than a broker takes.
+const (
+	maxKey    = 8 << 10
+	maxSignIn = 128 << 10
+)
+
 // judge decides on one record and puts what follows from it into the transaction.
 func (m *member) judge(r *kgo.Record) error {
 	m.work.records++
+	m.work.bytes += len(r.Key) + len(r.Value)
 	a := m.running[r.Partition]
 	if a == nil {
 		m.work.strayed = true
 		return nil
 	}
 	m.work.touched[r.Partition] = a
+	a.judged = r.Offset + 1
 	if kind, ok := signins.ControlOf(r.Headers); ok {
 		return m.control(a, r, kind)
 	}
 	switch err := signins.Decode(r.Value, &m.signIn); {
 	case errors.Is(err, signins.ErrNewer):
 		return newerRecord(r, err)
-	case err != nil:
-		m.work.output = append(m.work.output, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "sign_in", r.Value))
+	case err != nil, len(r.Key) > maxKey, len(r.Value) > maxSignIn:
+		m.work.write(a, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "sign_in", r.Value))
 		m.work.tally.unreadable++
 		return nil
 	}
 	a.pass(m.deps.Detector.Hour(&m.signIn), r)
-	profile, err := a.state.ProfileAt(string(r.Key), a.now)
-	if err != nil {
-		return err
+	profile, err := a.state.ProfileFor(string(r.Key), a.now, r.Offset)
+	if err != nil || profile == nil {
+		return err // without a profile: it was judged before, and only its offset not committed
+	}
+	if m.deps.AtLeastOnce {
+		profile.Carry(r.Offset + 1)
 	}
 	verdict := m.deps.Detector.Judge(&m.signIn, m.work.allowed, profile)
 	m.work.tally.count(&m.signIn, verdict, r)
 	if verdict.Alert != nil {
-		m.work.output = append(m.work.output, m.alert(r, verdict.Alert))
+		m.work.write(a, m.alert(r, verdict.Alert))
 	}
 	return nil
 }
@@ -78,7 +105,7 @@ func (m *member) control(a *assignment, r *kgo.Record, kind string) error {
 	case errors.Is(err, signins.ErrNewer):
 		return newerRecord(r, err)
 	case err != nil:
-		m.work.output = append(m.work.output, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "tick", r.Value))
+		m.work.write(a, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "tick", r.Value))
 		m.work.tally.unreadable++
 	default:
 		a.pass(detector.HourOf(tick.Time), r)
@@ -93,23 +120,32 @@ func (a *assignment) pass(hour int32, r *kgo.Record) {
 	a.now = max(a.now, min(hour, detector.HourOf(r.Timestamp)+1))
 }
 
-// The pace of sweeps: each sweepEvery hours of event time a partition's users are gone
-// through, so many of them with a transaction.
-const (
-	sweepEvery = 6
-	sweepSlice = 500
-)
+// pace is how much is done with one transaction. Nothing of it can be seen in an alert.
+type pace struct {
+	records    int   // that are judged, at most
+	sweepEvery int64 // hours of event time after which a partition's users are gone through again
+	sweepSlice int   // so many of them with a transaction
+}
+
+// usualPace is that of a member. DESIGN: from 5 thousand records on the cost of a transaction is
+// lost in the rest.
+var usualPace = pace{records: 5000, sweepEvery: 6, sweepSlice: 500}
 
 // sweep deletes the users of a partition who stayed away, a slice of them with each
 // transaction.
 func (m *member) sweep(a *assignment) error {
-	if !a.sweeping && int64(a.now)-int64(a.swept) < sweepEvery {
+	now := a.now
+	if m.deps.AtLeastOnce {
+		// What is judged again after a crash must find the users whom it found the first time.
+		now = a.committedHour
+	}
+	if !a.sweeping && int64(now)-int64(a.swept) < m.work.pace.sweepEvery {
 		return nil
 	}
 	if !a.sweeping {
-		a.sweeping, a.swept = true, a.now
+		a.sweeping, a.swept = true, now
 	}
-	ended, err := a.state.Sweep(a.now, sweepSlice)
+	ended, err := a.state.Sweep(now, m.work.pace.sweepSlice)
 	if ended {
 		a.sweeping = false
 	}
@@ -136,13 +172,14 @@ func (m *member) alert(r *kgo.Record, alert *detector.Alert) *kgo.Record {
 	return record
 }
 
-// commit writes the work in hand as one transaction, and then into Pebble. On errRebuild the
-// outcome is unknown and the session of no use.
+// commit writes the work in hand out and then into Pebble. On errRebuild the outcome is unknown
+// and the session of no use.
 func (m *member) commit() error {
+	fault.Pass(fault.DetectJudged)
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.TransactionTimeout)
+	ctx, cancel := context.WithTimeout(m.limit, m.cfg.TransactionTimeout)
 	defer cancel()
-	committed, err := m.transact(ctx)
+	committed, err := m.delivery.write(ctx)
 	if err != nil {
 		m.deps.Metrics.transactions.WithLabelValues("unknown").Inc()
 		return err
@@ -153,77 +190,77 @@ func (m *member) commit() error {
 		m.rollback()
 		return nil
 	}
+	fault.Pass(fault.DetectCommitted)
 	m.deps.Metrics.transactions.WithLabelValues("committed").Inc()
 	m.deps.Metrics.transactionSeconds.Observe(time.Since(start).Seconds())
 	m.deps.Metrics.add(&m.work.tally)
-	return m.keep()
+	if err := m.keep(); err != nil {
+		return err
+	}
+	return m.delivery.acknowledge(ctx)
 }
 
-// transact produces the work and commits it with its offsets. It reports false where the
-// transaction was aborted in good order.
-func (m *member) transact(ctx context.Context) (committed bool, err error) {
-	if m.work.strayed {
-		if _, err := m.session.End(ctx, kgo.TryAbort); err != nil {
-			return false, m.sessionError("leaving out records of a partition that was revoked", err)
+// promise returns what is to be called with each record that the broker took or refused, and
+// the first error that came. The client calls promises one at a time, before Flush returns.
+func promise() (failed func(*kgo.Record, error), first *error) {
+	first = new(error)
+	return func(r *kgo.Record, err error) {
+		if err != nil && *first == nil {
+			*first = fmt.Errorf("producing to %s: %w", r.Topic, err)
 		}
-		return false, nil
-	}
-	for _, a := range m.work.touched {
-		if err := m.sweep(a); err != nil {
-			return false, err
-		}
-	}
-	if err := m.session.Begin(); err != nil {
-		return false, m.sessionError("beginning a transaction", err)
-	}
-	if err := m.produce(ctx); err != nil {
-		// A record that was refused must not be missing from a committed transaction.
-		if _, endErr := m.session.End(ctx, kgo.TryAbort); endErr != nil {
-			return false, m.sessionError("aborting a transaction", endErr)
-		}
-		return false, m.produceError(err)
-	}
-	// The offsets carry how far the baseline topic has come: see baselineTopic.mark.
-	committed, err = m.session.End(kgo.PreTxnCommitFnContext(ctx, m.markOffsets), kgo.TryCommit)
-	if err != nil {
-		return false, m.sessionError("committing a transaction", err)
-	}
-	return committed, nil
+	}, first
 }
 
-// produce writes the work's records and waits until the broker has them. It returns the
-// first error of a record.
-func (m *member) produce(ctx context.Context) error {
-	var first error // written by promises, which the client runs one at a time
-	failed := func(r *kgo.Record, err error) {
-		if err != nil && first == nil {
-			first = fmt.Errorf("producing to %s: %w", r.Topic, err)
-		}
+// produceOutput hands the alerts and dead letters of the work to the client.
+func (m *member) produceOutput(ctx context.Context, failed func(*kgo.Record, error)) {
+	for _, o := range m.work.output {
+		m.client.Produce(ctx, o.record, failed)
 	}
-	for _, r := range m.work.output {
-		m.session.Produce(ctx, r, failed)
-	}
+}
+
+// produceChanges hands the changed profiles of the work to the client.
+func (m *member) produceChanges(ctx context.Context, failed func(*kgo.Record, error)) {
 	for _, a := range m.work.touched {
 		for user, profile := range a.state.Changes() {
-			record := &kgo.Record{Topic: m.deps.Topics.Baseline, Partition: a.partition, Key: []byte(user), Value: profile}
-			m.session.Produce(ctx, record, func(r *kgo.Record, err error) {
-				if failed(r, err); err == nil {
-					a.produced, a.producedLast = r.Offset+1, r.Timestamp
-				}
-			})
+			m.produceProfile(ctx, a, user, profile, a.judged, failed)
 		}
 	}
-	if err := m.session.Client().Flush(ctx); err != nil {
+}
+
+// flush waits until the broker has answered for all that was produced.
+func (m *member) flush(ctx context.Context) error {
+	if err := m.client.Flush(ctx); err != nil {
 		return fmt.Errorf("waiting for the broker to take a transaction's records: %w", err)
 	}
-	return first
+	return nil
 }
+
+// produceProfile hands a profile to the client, or with nil its deletion as of offset.
+func (m *member) produceProfile(ctx context.Context, a *assignment, user string, profile []byte, offset int64, failed func(*kgo.Record, error)) {
+	record := &kgo.Record{Topic: m.deps.Topics.Baseline, Partition: a.partition, Key: []byte(user), Value: profile}
+	if profile == nil && m.deps.AtLeastOnce {
+		record.Headers = []kgo.RecordHeader{{Key: offsetHeader, Value: strconv.AppendInt(nil, offset, 10)}}
+	}
+	m.client.Produce(ctx, record, func(r *kgo.Record, err error) {
+		if err == nil && r.Offset < a.next {
+			err = fmt.Errorf("%w: offset %d of partition %d, which was at %d: it was deleted and made again", errAnotherTopic, r.Offset, r.Partition, a.next)
+		}
+		if failed(r, err); err == nil {
+			a.produced, a.producedLast = r.Offset+1, r.Timestamp
+			a.wrote++
+		}
+	})
+}
+
+// errAnotherTopic marks a profile that was written where the profiles are not.
+var errAnotherTopic = errors.New("the topic is another one")
 
 // produceError decides whether another session could do better with the same records.
 func (m *member) produceError(err error) error {
 	for _, final := range []error{
 		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.TopicAuthorizationFailed,
 		kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed, kerr.UnknownTopicOrPartition,
+		errAnotherTopic,
 	} {
 		if errors.Is(err, final) {
 			return err
@@ -232,32 +269,19 @@ func (m *member) produceError(err error) error {
 	return m.sessionError("writing a transaction", err)
 }
 
-// markOffsets adds to the offsets of a transaction how far the baseline topic has come.
-// The session calls it after all records were acknowledged.
-func (m *member) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
-	for i := range request.Topics {
-		for j := range request.Topics[i].Partitions {
-			p := &request.Topics[i].Partitions[j]
-			if a := m.running[p.Partition]; a != nil {
-				mark := m.baseline.mark(max(a.next, a.produced), a.now)
-				p.Metadata = &mark
-			}
-		}
-	}
-	return nil
-}
-
 // keep writes what a committed transaction taught into Pebble.
 func (m *member) keep() error {
 	for _, a := range m.work.touched {
 		if a.produced > a.next {
-			a.next, a.last = a.produced, a.producedLast
+			a.next, a.last, a.wrote = a.produced, a.producedLast, 0
 		}
 		if err := a.state.Commit(m.baseline.checkpoint(a.next, a.last)); err != nil {
 			return err
 		}
-		a.hour = a.now
+		a.hour, a.position = a.now, a.judged
+		fault.Pass(fault.DetectKeeping)
 	}
+	fault.Pass(fault.DetectKept)
 	return nil
 }
 
@@ -265,7 +289,7 @@ func (m *member) keep() error {
 func (m *member) rollback() {
 	for _, a := range m.work.touched {
 		a.state.Rollback()
-		a.produced = 0
+		a.produced, a.judged = 0, a.position
 		a.now, a.sweeping = a.hour, true // what a sweep had deleted is there again
 	}
 	m.work.reset()

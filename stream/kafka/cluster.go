@@ -37,13 +37,31 @@ const (
 	eventHubsPort = "9093"
 )
 
+// eventHubsUser is whom only Event Hubs knows: the connection string is then the password. It
+// tells a namespace of a sovereign cloud, or behind a name of one's own.
+const eventHubsUser = "$ConnectionString"
+
 // EventHubs reports whether the brokers are those of an Event Hubs namespace: it creates no
 // topics for a Kafka client and takes no compressed batches.
 func (c Cluster) EventHubs() bool {
+	return c.SASL.User == eventHubsUser || c.namespace()
+}
+
+// namespace reports whether a broker's host is that of an Event Hubs namespace.
+func (c Cluster) namespace() bool {
 	return slices.ContainsFunc(c.Brokers, func(broker string) bool {
 		host, _, _ := net.SplitHostPort(broker)
 		return strings.HasSuffix(strings.ToLower(host), eventHubsHost)
 	})
+}
+
+// CommitPace is how soon after one commit of offsets the next may follow: Event Hubs takes four
+// a second and partition (FACTS F7), and of other brokers nobody needs more than some fifty.
+func (c Cluster) CommitPace() time.Duration {
+	if c.EventHubs() {
+		return 250 * time.Millisecond
+	}
+	return 20 * time.Millisecond
 }
 
 // Problem is one thing that is wrong with a configuration.
@@ -73,7 +91,7 @@ func (c Cluster) Validate(section string) error {
 	}
 	c.TLS.validate(report)
 	c.SASL.validate(report)
-	if c.EventHubs() {
+	if c.namespace() {
 		if !c.TLS.Enabled {
 			report("tls.enabled", "false", "Event Hubs speaks TLS only; set it to true")
 		}
@@ -142,10 +160,12 @@ func (c Cluster) Options(log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error)
 }
 
 // eventHubsOptions are what Microsoft asks of a Kafka client (FACTS F5, F6): no compression,
-// a minute for a request, and no request of 1,046,528 bytes, at which it hangs up.
+// a minute for a request, and no request of 1,046,528 bytes, at which it hangs up. No codec at all
+// is no compression; kgo.NoCompression in the option would be written to by each client that is made of
+// it (kgo.DefaultCompressor), at once by those that are made at once.
 func eventHubsOptions() []kgo.Opt {
 	return []kgo.Opt{
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchCompression(),
 		kgo.ProducerBatchMaxBytes(1_000_000),
 		kgo.BrokerMaxWriteBytes(1_046_527),
 		kgo.RequestTimeoutOverhead(time.Minute),

@@ -84,11 +84,36 @@ func TestClientsOfEventHubsAreSetAsItWants(t *testing.T) {
 	if idle := cl.OptValue(kgo.ConnIdleTimeout).(time.Duration); idle >= 240*time.Second {
 		t.Errorf("idle timeout %v", idle)
 	}
-	if codecs := cl.OptValue(kgo.ProducerBatchCompression).([]kgo.CompressionCodec); len(codecs) != 1 || codecs[0] != kgo.NoCompression() {
+	if codecs := cl.OptValue(kgo.ProducerBatchCompression).([]kgo.CompressionCodec); len(codecs) != 0 {
 		t.Errorf("compression %v", codecs)
 	}
 	if size := cl.OptValue(kgo.BrokerMaxWriteBytes).(int32); size >= 1_046_528 {
 		t.Errorf("requests of %d bytes", size)
+	}
+
+	// And a namespace takes what such a client sends: batches as full as they become.
+	n := brokertest.EventHubs(t)
+	hub := n.Inside.Name("hub")
+	n.Inside.CreateTopic(hub, 1, nil)
+	c.TLS.CAFile, c.SASL.Password = n.CAFile(), n.ConnectionString()
+	opts, err := c.Options(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := kgo.NewClient(append(opts, kgo.SeedBrokers(n.Addr()), kgo.ProducerLinger(time.Second))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	var records []*kgo.Record
+	for range 3000 {
+		records = append(records, &kgo.Record{Topic: hub, Value: make([]byte, 1000)})
+	}
+	if err := there.ProduceSync(limit(t), records...).FirstErr(); err != nil {
+		t.Error(err)
+	}
+	if refused := n.Refused(); refused != nil {
+		t.Errorf("the namespace refused %v", refused)
 	}
 }
 

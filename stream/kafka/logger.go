@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -61,7 +62,7 @@ func (l *logger) Level() kgo.LogLevel {
 
 // Log writes the line, unless the same one was written lately.
 func (l *logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	if level > kgo.LogLevelWarn || strings.HasPrefix(msg, leavingStatic) {
+	if level > kgo.LogLevelWarn || strings.HasPrefix(msg, leavingStatic) || closed(keyvals) {
 		l.log.Debug("kafka: "+msg, keyvals...)
 		return
 	}
@@ -77,6 +78,16 @@ func (l *logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 		at = slog.LevelError
 	}
 	l.log.Log(context.Background(), at, "kafka: "+msg, keyvals...)
+}
+
+// closed reports whether a line is about what ended because we closed the client.
+func closed(keyvals []any) bool {
+	for _, v := range keyvals {
+		if err, ok := v.(error); ok && errors.Is(err, kgo.ErrClientClosed) {
+			return true
+		}
+	}
+	return false
 }
 
 // due reports whether the line is to be written, and how often it was not since it last was.

@@ -52,13 +52,15 @@ func TestLinesAboutTwoBrokersAreTwoLines(t *testing.T) {
 	}
 }
 
-func TestTheClientsInformationIsDebug(t *testing.T) {
+func TestTheClientsInformationAndOurClosingItAreDebug(t *testing.T) {
 	now := time.Now()
 	l, out := capture(slog.LevelInfo, &now)
 	if l.Level() != kgo.LogLevelWarn {
 		t.Errorf("level %v", l.Level())
 	}
 	l.Log(kgo.LogLevelInfo, "metadata update triggered")
+	// Of a client that we closed while it joined.
+	l.Log(kgo.LogLevelError, "group manage loop errored", "group", "prtwatch-detect", "err", kgo.ErrClientClosed)
 	if out.Len() > 0 {
 		t.Errorf("%s", out)
 	}

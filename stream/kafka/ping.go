@@ -155,3 +155,14 @@ type flat struct{ error }
 
 func (f *flat) Error() string { return strings.Join(strings.Fields(f.error.Error()), " ") }
 func (f *flat) Unwrap() error { return f.error }
+
+// Unreachable reports whether an error says that a broker could not be asked, or could not answer
+// now, rather than that it answered.
+func Unreachable(err error) bool {
+	var said *kerr.Error
+	if errors.As(err, &said) {
+		return said.Retriable
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}

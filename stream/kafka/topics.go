@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // Topics is the section `topics`: what the topics are called and how they are made.
@@ -139,17 +140,30 @@ func ClusterID(ctx context.Context, admin *kadm.Client) (string, error) {
 	return m.Cluster, nil
 }
 
-// TopicID returns the id under which a topic was made: one that is deleted and made anew
-// under its old name has another. It is all zero where brokers are too old to have ids.
-func TopicID(ctx context.Context, admin *kadm.Client, topic string) ([16]byte, error) {
-	topics, err := listFresh(ctx, admin, topic)
-	if err == nil {
-		err = topics[topic].Err
-	}
+// Identity is by what a topic is told from another of its name.
+type Identity struct {
+	ID         [16]byte // all zero where brokers are too old to have ids
+	Partitions int32
+}
+
+// Identify asks which topics they are: one that is deleted and made anew under its old name
+// has another id. A topic that is not there is not in the answer.
+func Identify(ctx context.Context, admin *kadm.Client, names ...string) (map[string]Identity, error) {
+	topics, err := listFresh(ctx, admin, names...)
 	if err != nil {
-		return [16]byte{}, fmt.Errorf("asking for the id of topic %s: %w", topic, err)
+		return nil, fmt.Errorf("asking for the ids of topics %s: %w", strings.Join(names, ", "), err)
 	}
-	return topics[topic].ID, nil
+	there := make(map[string]Identity)
+	for _, name := range names {
+		switch detail, ok := topics[name]; {
+		case !ok, errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+		case detail.Err != nil:
+			return nil, fmt.Errorf("asking for the id of topic %s: %w", name, detail.Err)
+		default:
+			there[name] = Identity{detail.ID, int32(len(detail.Partitions))}
+		}
+	}
+	return there, nil
 }
 
 // listFresh asks the brokers. ListTopics alone may answer from what the client has heard in

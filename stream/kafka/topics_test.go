@@ -170,11 +170,11 @@ func TestATopicThatIsMadeAnewHasAnotherID(t *testing.T) {
 		id := func() [16]byte {
 			t.Helper()
 			b.CreateTopic(topic, 1, nil)
-			id, err := kafka.TopicID(ctx, b.Admin(), topic)
-			if err != nil || id == [16]byte{} {
-				t.Fatalf("id %x, %v", id, err)
+			there, err := kafka.Identify(ctx, b.Admin(), topic)
+			if err != nil || there[topic].ID == [16]byte{} || there[topic].Partitions != 1 {
+				t.Fatalf("%+v, %v", there, err)
 			}
-			return id
+			return there[topic].ID
 		}
 		first := id()
 		if _, err := b.Admin().DeleteTopic(ctx, topic); err != nil {
@@ -193,8 +193,8 @@ func TestATopicThatIsMadeAnewHasAnotherID(t *testing.T) {
 		if cluster, err := kafka.ClusterID(ctx, b.Admin()); err != nil || cluster == "" {
 			t.Errorf("cluster id %q, %v", cluster, err)
 		}
-		if _, err := kafka.TopicID(ctx, b.Admin(), b.Name("nobody")); err == nil {
-			t.Error("a topic that is not there has an id")
+		if there, err := kafka.Identify(ctx, b.Admin(), b.Name("nobody")); err != nil || len(there) != 0 {
+			t.Errorf("a topic that is not there is %v, %v", there, err)
 		}
 	})
 }

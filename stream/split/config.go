@@ -20,8 +20,9 @@ func DefaultConfig() Config {
 	return Config{Group: "prtwatch-split", MergeWait: 5 * time.Second}
 }
 
-// maxMergeWait keeps a partition that has died from stopping the others for long.
-const maxMergeWait = time.Minute
+// maxMergeWait keeps a partition that has died from stopping the others for ever, and lets a
+// catch-up ride out the restart of a broker.
+const maxMergeWait = 10 * time.Minute
 
 // Validate reports every problem of the section at once.
 func (c Config) Validate() error {

@@ -10,8 +10,10 @@ import (
 
 // flight is one input message on its way to the internal topics, or a tick.
 type flight struct {
-	lane *lane // nil: moves no offset
-	next int64 // the input offset to mark when it is done
+	of     *flights
+	number uint64 // by which flights are counted, from 1
+	lane   *lane  // nil: moves no offset
+	next   int64  // the input offset to mark when it is done
 	// airborne counts the records that are not acknowledged, and one for the loop while it
 	// still adds some.
 	airborne atomic.Int32
@@ -23,6 +25,9 @@ type flight struct {
 type flights struct {
 	queue []*flight
 	bytes int64 // of all that are queued
+	// started is the number of the last flight, landed that of the last one that has left the
+	// queue.
+	started, landed uint64
 	// crashed: a record was given up. Nothing is marked any more, and nobody waits.
 	crashed bool
 }
@@ -30,14 +35,20 @@ type flights struct {
 func (q *flights) start(l *lane, next int64) *flight {
 	f := &flight{lane: l, next: next}
 	f.airborne.Store(1)
-	q.queue = append(q.queue, f)
+	q.line(f)
 	return f
+}
+
+func (q *flights) line(f *flight) {
+	q.started++
+	f.of, f.number = q, q.started
+	q.queue = append(q.queue, f)
 }
 
 // barrier returns a channel that is closed when all flights of now have landed.
 func (q *flights) barrier() <-chan struct{} {
 	f := &flight{passed: make(chan struct{})}
-	q.queue = append(q.queue, f)
+	q.line(f)
 	q.settle()
 	return f.passed
 }
@@ -50,6 +61,7 @@ func (q *flights) settle() {
 		q.queue[0] = nil
 		q.queue = q.queue[1:]
 		q.bytes -= f.bytes
+		q.landed = f.number
 		if f.lane != nil && f.lane.owned && !q.crashed {
 			f.lane.marked = f.next
 		}
@@ -81,7 +93,7 @@ func (s *Splitter) produce(f *flight, r *kgo.Record) {
 // release ends the loop's hold on the flight: it has all its records.
 func (s *Splitter) release(f *flight) {
 	s.mu.Lock()
-	s.mu.flights.bytes += f.bytes
+	f.of.bytes += f.bytes
 	s.mu.Unlock()
 	s.land(f)
 }
@@ -92,7 +104,7 @@ func (s *Splitter) land(f *flight) {
 		return
 	}
 	s.mu.Lock()
-	s.mu.flights.settle()
+	f.of.settle()
 	s.mu.Unlock()
 	s.rouse()
 }
@@ -100,7 +112,7 @@ func (s *Splitter) land(f *flight) {
 // crash notes that a record of the flight will never be acknowledged.
 func (s *Splitter) crash(f *flight) {
 	s.mu.Lock()
-	s.mu.flights.crashed = true
+	f.of.crashed = true
 	s.mu.Unlock()
 	s.land(f)
 }

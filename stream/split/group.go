@@ -6,16 +6,18 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/internal/fault"
 )
 
 const (
 	// sessionTimeout is what a standby waits for when the active member dies, heartbeat what
 	// it waits for when that leaves.
-	sessionTimeout   = 10 * time.Second
-	heartbeat        = time.Second
+	sessionTimeout   = 6 * time.Second
+	heartbeat        = 300 * time.Millisecond
 	rebalanceTimeout = 20 * time.Second
 	// metadataAge is how soon an added partition is found.
 	metadataAge = 10 * time.Second
@@ -23,7 +25,7 @@ const (
 
 // groupOpts makes the group client: a member that is assigned partitions and reads none.
 func (s *Splitter) groupOpts(ctx context.Context) []kgo.Opt {
-	return []kgo.Opt{
+	opts := []kgo.Opt{
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.ConsumeTopics(s.deps.InputTopics...),
 		kgo.Balancers(leaderTakesAll{}),
@@ -32,10 +34,11 @@ func (s *Splitter) groupOpts(ctx context.Context) []kgo.Opt {
 		kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.MetadataMaxAge(metadataAge),
 		kgo.DisableAutoCommit(),
-		kgo.AdjustFetchOffsetsFn(func(callCtx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+		kgo.AdjustFetchOffsetsFn(func(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			<-s.connected
-			return nil, s.adopt(ctx, callCtx, offsets)
+			return nil, s.adopt(ctx, offsets) // the group client reads nothing
 		}),
+		kgo.OnOffsetsFetched(s.fetched),
 		kgo.OnPartitionsAssigned(func(ctx context.Context, cl *kgo.Client, added map[string][]int32) {
 			<-s.connected
 			s.assigned(ctx, cl, added)
@@ -52,6 +55,12 @@ func (s *Splitter) groupOpts(ctx context.Context) []kgo.Opt {
 			s.lose(s.lanesOf(lost))
 		}),
 	}
+	if s.deps.Instance != "" {
+		// One that was killed and comes back within its session has its partitions again at once, and
+		// the others hear nothing of it.
+		opts = append(opts, kgo.InstanceID(s.deps.Instance))
+	}
+	return opts
 }
 
 // heed polls the group client for what it reports instead of records: that it cannot join,
@@ -62,6 +71,14 @@ func (s *Splitter) heed(ctx context.Context) {
 		if ctx.Err() != nil || err == nil {
 			continue
 		}
+		if errors.Is(err, kerr.FencedInstanceID) {
+			s.mu.Lock()
+			s.mu.fenced = true
+			s.mu.Unlock()
+			s.fail(fmt.Errorf("reading the input as a member of group %s: another process runs as instance %q (%w); give each its own `instance` and state.dir",
+				s.cfg.Group, s.deps.Instance, err))
+			return
+		}
 		s.mu.Lock()
 		first := !s.mu.silent
 		s.mu.silent = true
@@ -70,6 +87,60 @@ func (s *Splitter) heed(ctx context.Context) {
 			s.deps.Log.Warn("the consumer group cannot be joined; trying on", "group", s.cfg.Group, "error", err)
 		}
 	}
+}
+
+// leave has the group client leave. That waits for an answer to a JoinGroup that is on its way,
+// which the broker gives only when the whole group has joined: with a member that died, when its
+// session is over. Then the client is hung up, and the group told by another one, which a static
+// member's has to be told by in any case: its client says nothing. What was split and not yet
+// committed is split again by who takes over.
+func (s *Splitter) leave(ctx context.Context) error {
+	member, _ := s.group.GroupMetadata()
+	left := make(chan error, 1)
+	go func() { left <- s.group.LeaveGroupContext(ctx) }()
+	var err error
+	hungUp := false
+	select {
+	case err = <-left:
+	case <-time.After(goodbyeAfter):
+		s.mu.Lock()
+		hungUp = !s.mu.handing // else it commits, and has its own bounds
+		s.mu.Unlock()
+		if hungUp {
+			member, _ = s.group.GroupMetadata()
+			s.hangUp()
+		}
+		err = <-left
+	}
+	if hungUp || s.deps.Instance != "" {
+		return s.depart(ctx, member)
+	}
+	return err
+}
+
+// depart tells the group that a member is gone.
+func (s *Splitter) depart(ctx context.Context, member string) error {
+	s.mu.Lock()
+	fenced := s.mu.fenced
+	s.mu.Unlock()
+	if fenced || member == "" && s.deps.Instance == "" {
+		return nil // there is nothing to leave
+	}
+	client, err := kgo.NewClient(s.deps.Input...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	request := kmsg.NewPtrLeaveGroupRequest()
+	request.Group, request.MemberID = s.cfg.Group, member
+	gone := kmsg.NewLeaveGroupRequestMember()
+	gone.MemberID, gone.Reason = member, kmsg.StringPtr("shutting down")
+	if s.deps.Instance != "" {
+		gone.InstanceID = &s.deps.Instance
+	}
+	request.Members = append(request.Members, gone)
+	_, err = request.RequestWith(ctx, client)
+	return err
 }
 
 // assigned hears that a rebalance is over. The lanes that are left are ours under the
@@ -88,11 +159,30 @@ func (s *Splitter) assigned(_ context.Context, group *kgo.Client, _ map[string][
 }
 
 // adopt begins to read partitions that became ours at the offsets that were committed, or
-// where input.start says. ctx is that of Run; callCtx ends when the group moves on.
-func (s *Splitter) adopt(ctx, callCtx context.Context, offsets map[string]map[int32]kgo.Offset) error {
-	lanes, err := s.locate(callCtx, offsets)
-	if err != nil {
-		return err
+// where input.start says. It waits for no partition: each reader asks for its own bounds. ctx
+// is that of Run.
+func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.Offset) error {
+	var lanes []*lane
+	begun := false
+	for topic, partitions := range offsets {
+		grown := s.committedIn(topic, partitions)
+		for partition, offset := range partitions {
+			l := newLane(topic, partition, offset.EpochOffset().Offset)
+			if !grown {
+				l.start = s.deps.Start
+			}
+			begun = begun || grown
+			lanes = append(lanes, l)
+		}
+	}
+	if len(lanes) == 0 {
+		return nil
+	}
+	if !begun {
+		if err := s.mayBegin(ctx); err != nil {
+			return err
+		}
+		s.deps.Log.Info("the group has committed nothing yet: reading from input.start", "group", s.cfg.Group)
 	}
 	member, _ := s.group.GroupMetadata()
 	s.mu.Lock()
@@ -100,49 +190,13 @@ func (s *Splitter) adopt(ctx, callCtx context.Context, offsets map[string]map[in
 	for _, l := range lanes {
 		var readCtx context.Context
 		readCtx, l.stop = context.WithCancel(ctx)
-		l.owned, l.member = true, member
+		l.owned, l.member, l.was = true, member, s.mu.tags[l.topic][l.partition]
 		l.ask()
 		s.mu.merge.add(l)
 		s.readers.Go(func() { s.read(readCtx, l) })
 	}
-	if len(lanes) > 0 {
-		s.deps.Log.Info("splitting", "partitions", len(s.mu.merge.lanes), "added", len(lanes))
-	}
+	s.deps.Log.Info("splitting", "partitions", len(s.mu.merge.lanes), "added", len(lanes))
 	return nil
-}
-
-// locate makes the lanes of partitions: where each begins and where it ends for now.
-func (s *Splitter) locate(ctx context.Context, offsets map[string]map[int32]kgo.Offset) ([]*lane, error) {
-	if len(offsets) == 0 {
-		return nil, nil
-	}
-	b, err := s.bounds(ctx, offsets)
-	if err != nil {
-		return nil, err
-	}
-	var lanes []*lane
-	for topic, partitions := range offsets {
-		grown := s.committedIn(topic, partitions)
-		for partition, offset := range partitions {
-			start, known := b.starts.Lookup(topic, partition)
-			stable, alsoKnown := b.stable.Lookup(topic, partition)
-			if !known || !alsoKnown { // the brokers disagree about a partition that is new
-				return nil, fmt.Errorf("asking where topic %s partition %d begins and ends: no answer", topic, partition)
-			}
-			l := &lane{topic: topic, partition: partition, more: make(chan struct{}, 1), committed: -1}
-			l.position, l.end, l.vain = offset.EpochOffset().Offset, stable.Offset, -1
-			if l.position >= 0 {
-				l.committed = l.position // out of range, the reader finds out
-			} else if first, ok := b.first.Lookup(topic, partition); ok && !grown {
-				l.position = first.Offset
-			} else {
-				l.position = start.Offset
-			}
-			l.marked = l.position
-			lanes = append(lanes, l)
-		}
-	}
-	return lanes, nil
 }
 
 // committedIn reports whether the group has committed anything for the topic, given the
@@ -163,42 +217,6 @@ func (s *Splitter) committedIn(topic string, partitions map[int32]kgo.Offset) bo
 	return false
 }
 
-// bounds is where the partitions of some topics begin and end.
-type bounds struct {
-	starts kadm.ListedOffsets
-	stable kadm.ListedOffsets // the end of what read committed sees
-	first  kadm.ListedOffsets // where input.start says; nil: at the beginning
-}
-
-func (s *Splitter) bounds(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (b bounds, err error) {
-	var topics []string
-	for topic := range offsets {
-		topics = append(topics, topic)
-	}
-	list := func(into *kadm.ListedOffsets, ask func(context.Context, ...string) (kadm.ListedOffsets, error)) {
-		if err != nil {
-			return
-		}
-		if *into, err = ask(ctx, topics...); err == nil {
-			err = into.Error()
-		}
-	}
-	list(&b.starts, s.admin.ListStartOffsets)
-	list(&b.stable, s.admin.ListCommittedOffsets)
-	switch start := s.deps.Start; {
-	case start.latest:
-		b.first = b.stable
-	case !start.at.IsZero():
-		list(&b.first, func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
-			return s.admin.ListOffsetsAfterMilli(ctx, start.at.UnixMilli(), topics...)
-		})
-	}
-	if err != nil {
-		return b, fmt.Errorf("asking where topics %v begin and end: %w", topics, err)
-	}
-	return b, nil
-}
-
 // revoked hands partitions over: nothing more is read, what was taken lands and is
 // committed, and only then they are let go. It may be called with none.
 func (s *Splitter) revoked(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
@@ -208,8 +226,14 @@ func (s *Splitter) revoked(_ context.Context, _ *kgo.Client, lost map[string][]i
 	}
 	s.withdraw(lanes)
 	s.mu.Lock()
+	s.mu.handing = true
 	landed := s.mu.flights.barrier()
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.mu.handing = false
+	}()
 	select {
 	case <-landed:
 	case <-time.After(landWithin):
@@ -266,26 +290,58 @@ func (s *Splitter) everything() []*lane {
 
 var errNotOurs = errors.New("a partition was lost meanwhile")
 
-// commit commits what is marked of the lanes.
+// commit commits what is marked of the lanes, of all where lanes is nil. Two commits never come
+// closer to each other than Deps.CommitPace.
 func (s *Splitter) commit(lanes []*lane) {
-	marks := make(map[*lane]int64)
-	offsets := make(map[string]map[int32]kgo.EpochOffset)
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	time.Sleep(time.Until(s.lastCommitted.Add(s.deps.CommitPace)))
+	all := lanes == nil
 	s.mu.Lock()
-	for _, l := range lanes {
-		if !l.owned || l.marked == l.committed {
-			continue
-		}
-		marks[l] = l.marked
-		if offsets[l.topic] == nil {
-			offsets[l.topic] = make(map[int32]kgo.EpochOffset)
-		}
-		offsets[l.topic][l.partition] = kgo.EpochOffset{Epoch: -1, Offset: l.marked}
+	if all {
+		lanes = s.mu.merge.lanes
 	}
+	marks, landed := marksOf(lanes), s.mu.flights.landed
 	s.mu.Unlock()
-	if len(marks) == 0 {
+	if len(marks) > 0 && !s.send(marks) {
 		return
 	}
+	s.mu.Lock()
+	for l, offset := range marks {
+		if l.committed < 0 {
+			close(l.begun)
+		}
+		l.committed = offset
+	}
+	if all {
+		s.mu.reach.committed(landed)
+	}
+	s.mu.Unlock()
+	s.rouse()
+}
 
+// marksOf returns the marks of lanes that are ours, where they are not committed.
+func marksOf(lanes []*lane) map[*lane]int64 {
+	marks := make(map[*lane]int64)
+	for _, l := range lanes {
+		if l.owned && l.marked != l.committed {
+			marks[l] = l.marked
+		}
+	}
+	return marks
+}
+
+// send commits marks, and reports whether it did.
+func (s *Splitter) send(marks map[*lane]int64) bool {
+	offsets, lanes := make(map[string]map[int32]kgo.EpochOffset), make(map[string]map[int32]*lane)
+	for l, offset := range marks {
+		if offsets[l.topic] == nil {
+			offsets[l.topic], lanes[l.topic] = make(map[int32]kgo.EpochOffset), make(map[int32]*lane)
+		}
+		offsets[l.topic][l.partition], lanes[l.topic][l.partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}, l
+	}
+
+	fault.Pass(fault.SplitLanded)
 	ctx, cancel := context.WithTimeout(noCtx, commitWithin)
 	defer cancel()
 	// The request was made, with the member id in it, before this is called.
@@ -297,6 +353,11 @@ func (s *Splitter) commit(lanes []*lane) {
 				return errNotOurs
 			}
 		}
+		for _, t := range req.Topics {
+			for i := range t.Partitions {
+				t.Partitions[i].Metadata = &lanes[t.Topic][t.Partitions[i].Partition].tag
+			}
+		}
 		return nil
 	})
 	err := errors.New("no answer")
@@ -305,15 +366,13 @@ func (s *Splitter) commit(lanes []*lane) {
 			err = commitError(resp)
 		}
 	})
+	s.lastCommitted = time.Now()
 	if err != nil {
 		// The next second tries again, or whoever takes over splits these messages again.
 		s.deps.Log.Debug("committing input offsets", "group", s.cfg.Group, "partitions", len(marks), "error", err)
 		s.deps.Metrics.commitErrors.Inc()
-		return
+		return false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for l, offset := range marks {
-		l.committed = offset
-	}
+	fault.Pass(fault.SplitCommitted)
+	return true
 }

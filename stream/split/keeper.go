@@ -17,17 +17,38 @@ type ends struct {
 	ticked  bool // it was asked for a tick already
 }
 
-// keep commits and asks for the ends of the input, each at its pace, until ctx is done.
+// keep commits each second, and sooner where that is wanted, until ctx is done.
 func (s *Splitter) keep(ctx context.Context) {
-	commit, ask := time.NewTicker(s.commitEvery), time.NewTicker(s.endsEvery)
+	commit := time.NewTicker(s.commitEvery)
 	defer commit.Stop()
-	defer ask.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-commit.C:
-			s.commit(s.everything())
+		case <-s.due:
+		}
+		s.commit(nil)
+	}
+}
+
+// hurry asks the keeper for a commit.
+func (s *Splitter) hurry() {
+	select {
+	case s.due <- struct{}{}:
+	default:
+	}
+}
+
+// watch asks for the ends of the input until ctx is done. It is not the keeper who does: an
+// answer may take long, and commits must not.
+func (s *Splitter) watch(ctx context.Context) {
+	ask := time.NewTicker(s.endsEvery)
+	defer ask.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-ask.C:
 			s.ask(ctx)
 		}

@@ -20,6 +20,7 @@ type merge struct {
 
 	blocked time.Time     // since when nothing goes out; zero while it does
 	waits   int           // how often a partition was waited for in vain
+	absent  *lane         // the last one of those
 	waited  time.Duration // how long nothing went out for want of a partition's head
 }
 
@@ -27,14 +28,15 @@ type merge struct {
 type queue struct {
 	records []*kgo.Record // control records too: they move the position, in order
 	bytes   int           // of the values in records
-	// position is the next offset to come from the broker; end is where the latest fetch
-	// saw the partition end, as far as read committed can see. More is known to be there
-	// while position < end.
+	// position is the next offset to come from the broker, -1 while that is not known; end is
+	// where the latest fetch saw the partition end, as far as read committed can see. More is
+	// known to be there while position < end; of a partition whose leader has not answered
+	// yet it is taken for granted.
 	position, end int64
 	newest        time.Time // timestamp of the last message that was taken; zero before one was
 
 	since time.Time // when the merge began to wait for this partition; zero: it does not
-	vain  int64     // the position that was waited for in vain, -1 before that
+	vain  int64     // the position that was waited for in vain, -2 before that
 }
 
 // add appends what a fetch brought. An end below 0 is unknown.
@@ -148,6 +150,7 @@ func (m *merge) awaited(now time.Time) time.Time {
 		}
 		l.vain, l.since = l.position, time.Time{}
 		m.waits++
+		m.absent = l
 	}
 	return until
 }

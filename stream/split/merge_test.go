@@ -18,7 +18,7 @@ func at(partition int32, offset int64, second int) *kgo.Record {
 }
 
 func laneOf(partition int32, end int64) *lane {
-	return &lane{topic: "t", partition: partition, queue: queue{end: end, vain: -1}}
+	return &lane{topic: "t", partition: partition, queue: queue{end: end, vain: -2}}
 }
 
 // source is a partition's log and when each fetch of it arrives.

@@ -2,11 +2,13 @@ package split
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/fault"
 	"github.com/prtwatch/prtwatch/stream/entra"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 	"github.com/prtwatch/prtwatch/stream/signins"
@@ -16,32 +18,74 @@ var noCtx = context.Background()
 
 // message splits one input message: a record for each sign-in, a dead letter for what
 // cannot be read.
-func (s *Splitter) message(j job, now time.Time) {
+func (s *Splitter) message(ctx context.Context, j job, now time.Time) {
 	defer s.release(j.flight)
 	if j.record.Attrs.IsControl() {
 		return // nothing but an offset
 	}
 	raw, m := j.record, s.deps.Metrics
-	var n int
+	clear(s.records)
+	s.records, s.hours = s.records[:0], s.hours[:0]
 	skipped := s.decoder.Decode(raw.Value, func(in *detector.SignIn) {
-		n++
 		if raw.Timestamp.Unix() > 0 { // a record may have none
 			in.Arrived = raw.Timestamp
 		}
-		s.produce(j.flight, s.signIn(in))
+		s.hours = append(s.hours, s.deps.Hour(in))
+		s.records = append(s.records, s.signIn(in))
 	}, func(u entra.Unreadable) {
 		m.unreadable.WithLabelValues(u.Reason).Inc()
 		s.tellUnreadable(raw, u, now)
-		s.produce(j.flight, kafka.DeadLetter(s.deps.Topics.DeadLetter, raw, u.Record, u.Reason, u.Bytes))
+		s.records = append(s.records, kafka.DeadLetter(s.deps.Topics.DeadLetter, raw, u.Record, u.Reason, u.Bytes))
 	})
+	if !s.mayGoOut(ctx, j) {
+		return
+	}
+	for _, r := range s.records {
+		s.produce(j.flight, r)
+	}
+	fault.Pass(fault.SplitProduced)
 	m.messages.Inc()
 	m.bytes.Add(float64(len(raw.Value)))
-	m.signIns.Add(float64(n))
+	m.signIns.Add(float64(len(s.hours)))
 	m.skipped.Add(float64(skipped))
 	m.age.Observe(now.Sub(raw.Timestamp).Seconds())
 }
 
-// tellEvery is how often dead letters are logged: the topic has them all.
+// mayGoOut waits until the message in hand is within the span of what is committed. Where the
+// stage ends or the partition is withdrawn meanwhile, it reports false and the flight moves no
+// offset: whoever reads the partition next splits the message.
+func (s *Splitter) mayGoOut(ctx context.Context, j job) bool {
+	if len(s.hours) == 0 {
+		return true
+	}
+	slices.Sort(s.hours)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reach := &s.mu.reach
+	hour := reach.pass(s.hours[(len(s.hours)-1)/2])
+	for reach.beyond(hour) >= reach.span {
+		l := j.flight.lane
+		if ctx.Err() != nil || s.mu.merge.find(l.topic, l.partition) != l {
+			j.flight.lane = nil
+			return false
+		}
+		s.hurry()
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-s.wake:
+		}
+		s.mu.Lock()
+	}
+	if reach.beyond(hour) > reach.span/2 {
+		s.hurry()
+	}
+	reach.goesOut(j.flight.number, hour)
+	return true
+}
+
+// tellEvery is how often dead letters are logged, for the topic has them all; and waits in vain, which
+// are counted.
 const tellEvery = time.Minute
 
 // tellUnreadable logs a dead letter, and how many were not logged since the last that was.

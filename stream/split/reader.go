@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -19,6 +21,8 @@ const (
 	lowBytes = 1 << 20
 	// rereadAfter is how long a reader waits before it tries again with a new client.
 	rereadAfter = time.Second
+	// locateWithin is how long a partition's leader may take to say where it begins and ends.
+	locateWithin = 5 * time.Second
 )
 
 // lane is one input partition that is ours. Its fields below the queue are guarded by
@@ -32,10 +36,28 @@ type lane struct {
 	queue
 	fetching bool // the reader was asked and has not answered
 
+	start     Start  // where it begins if nothing is committed
 	owned     bool   // else nothing is marked or committed any more
 	member    string // the group's member id under which it is ours
 	marked    int64  // the offset that may be committed
 	committed int64  // the offset that is; -1: none
+	// begun is closed once an offset is committed: nothing is read before.
+	begun chan struct{}
+	// was is the tag that the committed offset came with, tag the one that the next is committed
+	// with: "" where none is known.
+	was, tag string
+}
+
+// newLane returns a lane of which only the committed offset is known, below 0 for none. It
+// counts as one with more to come until a broker has said where it ends.
+func newLane(topic string, partition int32, committed int64) *lane {
+	l := &lane{topic: topic, partition: partition, more: make(chan struct{}, 1), begun: make(chan struct{}), committed: max(committed, -1)}
+	l.position, l.end, l.vain = l.committed, math.MaxInt64, -2
+	l.marked = l.committed
+	if l.committed >= 0 {
+		close(l.begun)
+	}
+	return l
 }
 
 // ask lets the reader fetch when the queue is low.
@@ -50,10 +72,18 @@ func (l *lane) ask() {
 // partition that is away, a right that was taken back) is tried again with a new one.
 func (s *Splitter) read(ctx context.Context, l *lane) {
 	log := s.deps.Log.With("topic", l.topic, "partition", l.partition)
-	at, silent := l.position, false
+	at, silent := int64(-1), false // at is -1 until the lane is located
 	for ctx.Err() == nil {
 		began := at
-		err := s.readWith(ctx, l, &at)
+		var err error
+		if at < 0 {
+			at, err = s.locate(ctx, l)
+		} else {
+			err = s.identify(ctx, l)
+		}
+		if err == nil {
+			err = s.readWith(ctx, l, &at)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -72,15 +102,104 @@ func (s *Splitter) read(ctx context.Context, l *lane) {
 	}
 }
 
+// locate finds where a partition ends for now and where to begin, and has that committed if nothing
+// is. It returns where to begin, -1 with an error.
+func (s *Splitter) locate(ctx context.Context, l *lane) (int64, error) {
+	begin, end, err := s.bounds(ctx, l)
+	if err != nil {
+		return -1, err
+	}
+	s.mu.Lock()
+	l.marked = begin
+	s.mu.Unlock()
+	select {
+	case <-l.begun:
+	default:
+		s.hurry()
+		select {
+		case <-l.begun:
+		case <-ctx.Done():
+			return -1, ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	l.position, l.end = begin, end
+	s.mu.Unlock()
+	s.rouse()
+	return begin, nil
+}
+
+// bounds asks which topic it is, and the partition's leader where it ends for now and, if nothing
+// is committed, where input.start lies.
+func (s *Splitter) bounds(ctx context.Context, l *lane) (begin, end int64, err error) {
+	if err := s.identify(ctx, l); err != nil {
+		return -1, -1, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, locateWithin)
+	defer cancel()
+	end, err = s.offsetOf(ctx, l, endOfLog)
+	begin = l.committed
+	if err == nil && begin < 0 {
+		begin, err = s.offsetOf(ctx, l, l.start.timestamp())
+	}
+	if err != nil {
+		return -1, -1, fmt.Errorf("asking where it begins and ends: %w", err)
+	}
+	if begin < 0 { // nothing is as new as input.start
+		begin = end
+	}
+	return begin, end, nil
+}
+
+// The timestamps that ask for an end of the log.
+const (
+	startOfLog = -2
+	endOfLog   = -1
+)
+
+// timestamp is what a broker is asked for.
+func (s Start) timestamp() int64 {
+	switch {
+	case s.latest:
+		return endOfLog
+	case s.at.IsZero():
+		return startOfLog
+	}
+	return s.at.UnixMilli()
+}
+
+// offsetOf asks for the offset of a timestamp as read committed sees it; -1 if the partition
+// has nothing that new. It asks for one partition: others, whose leaders may be away, are not
+// waited for.
+func (s *Splitter) offsetOf(ctx context.Context, l *lane, timestamp int64) (int64, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.IsolationLevel = 1
+	topic, part := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
+	part.Partition, part.Timestamp = l.partition, timestamp
+	topic.Topic, topic.Partitions = l.topic, append(topic.Partitions, part)
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(ctx, s.group)
+	if err != nil {
+		return -1, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return -1, errors.New("no answer")
+	}
+	p := resp.Topics[0].Partitions[0]
+	return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+}
+
 // readWith fetches with one client from offset *at on, which it moves, each time the lane
 // has room. It returns why it cannot go on.
 func (s *Splitter) readWith(ctx context.Context, l *lane, at *int64) error {
 	client, err := kgo.NewClient(slices.Concat(s.deps.Input, []kgo.Opt{
+		kgo.WithContext(ctx), // its Close waits for no broker once the lane is gone
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {l.partition: kgo.NewOffset().At(*at)}}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // else what was deleted is skipped in silence
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(fetchBytes),
+		// It is one partition, so this bounds all. FetchMaxBytes as low would do the same, but where that
+		// ends an answer kfake leaves out which transactions in it were aborted.
 		kgo.FetchMaxPartitionBytes(fetchBytes),
 	})...)
 	if err != nil {
@@ -135,9 +254,14 @@ func (s *Splitter) deliver(l *lane, records []*kgo.Record, end int64) {
 	s.rouse()
 }
 
+// resetting says how to go on without what is lost.
+func (s *Splitter) resetting(l *lane) string {
+	return fmt.Sprintf("to go on without, reset the group: kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets --to-earliest --execute", s.cfg.Group, l.topic, l.partition)
+}
+
 // outOfRange says what became of the offset that a reader cannot go on at, and what to do.
 func (s *Splitter) outOfRange(ctx context.Context, l *lane, at int64) error {
-	reset := fmt.Sprintf("to go on without, reset the group: kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets --to-earliest --execute", s.cfg.Group, l.topic, l.partition)
+	reset := s.resetting(l)
 	starts, err := s.admin.ListStartOffsets(ctx, l.topic)
 	if start, ok := starts.Lookup(l.topic, l.partition); err == nil && ok && at < start.Offset {
 		return fmt.Errorf("reading topic %s partition %d: %d messages are lost: the next to read is offset %d and the log begins at %d; keep the topic longer; %s",

@@ -16,10 +16,11 @@
 //   - The group client's callbacks (group.go) add and remove partitions. That client reads
 //     nothing: it does membership and commits. A goroutine polls it for its errors only.
 //   - The producer's acknowledgements (flight.go) come on kgo's goroutine.
-//   - The keeper (keeper.go) commits each second and asks where the input ends.
+//   - The keeper (keeper.go) commits each second, and sooner where the loop runs far ahead of
+//     that in the sign-ins' time (reach.go). Another goroutine asks where the input ends.
 //
 // All that they share is behind Splitter.mu, held for moments and never while anything
-// waits for a broker.
+// waits for a broker. One commits at a time (Splitter.committing).
 //
 // # At least once
 //
@@ -28,7 +29,8 @@
 // queue when all before it have, and only then its partition's offset is marked, and what is
 // marked may be committed. So a committed offset says that everything before it in that
 // partition is in prtwatch.signins or in the dead-letter topic. A produce that the client
-// gives up on ends the stage: its flight never lands, and nothing after it is marked.
+// gives up on ends the stage: its flight never lands, and nothing after it is marked. How much
+// comes again after a crash is bounded in the sign-ins' own time: see reach.
 //
 // Losing a partition is the race to watch. Say this process is stopped (SIGSTOP, a long
 // pause) until its session is over, another member has taken the partition over and has
@@ -49,9 +51,10 @@
 //
 // # Non-obvious
 //
-//   - Where nothing is committed, the offset that reading starts at is committed at once. So
-//     a partition of a topic that has commits elsewhere was added later, and is read from its
-//     beginning, whatever input.start says.
+//   - Where nothing is committed, the offset that reading starts at is committed before anything is
+//     read. So a partition of a topic that has commits elsewhere was added later, and is read from its
+//     beginning, whatever input.start says; and where sign-ins were split and nothing at all is
+//     committed, offsets have expired (start.go).
 //   - Control records are kept, and move the position: else a partition that ends in markers
 //     would seem to have more for ever.
 //   - A tick must be produced by the loop, between two messages: from elsewhere it could
@@ -60,6 +63,7 @@ package split
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -67,6 +71,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/detector"
@@ -87,6 +92,20 @@ type Deps struct {
 	Topics kafka.Topics
 	// UserKey returns the key of a sign-in (Detector.UserKey).
 	UserKey func(*detector.SignIn) string
+	// Hour returns the hour that a sign-in is judged at (Detector.Hour).
+	Hour func(*detector.SignIn) int32
+	// MaxAhead is how far, in the sign-ins' own time, what is split may be ahead of what is
+	// committed, and so how far behind its user's newest hour a sign-in can come again after
+	// a crash. Below an hour it is one.
+	MaxAhead time.Duration
+	// Instance names this process among those of the group, and outlives it; where it is empty,
+	// one that was killed comes back as a stranger, and waits for its own session to end.
+	Instance string
+	// AcceptLoss reads from Start where the group has committed nothing though sign-ins were split,
+	// instead of ending.
+	AcceptLoss bool
+	// CommitPace is how soon after one commit the next may follow.
+	CommitPace time.Duration
 	// Log gets what an operator should know.
 	Log *slog.Logger
 	// Metrics counts; made once with NewMetrics, used by one Splitter.
@@ -105,10 +124,11 @@ const (
 	recordOverhead = 256
 
 	// landWithin is how long a revoke waits for acknowledgements, commitWithin how long a
-	// commit may take, leaveWithin how long leaving the group may take with both in it.
+	// commit may take; in a stop both have to do with kafka.LeaveWithin. After goodbyeAfter the
+	// group is told that we leave by another connection.
 	landWithin   = 4 * time.Second
 	commitWithin = 2 * time.Second
-	leaveWithin  = 8 * time.Second
+	goodbyeAfter = time.Second
 )
 
 // Splitter is the splitting stage of one process. Many may run in one group: one of them
@@ -120,30 +140,44 @@ type Splitter struct {
 	tickEvery, commitEvery, endsEvery time.Duration // constants but for tests
 
 	group    *kgo.Client
-	admin    *kadm.Client // of the input cluster
+	hangUp   context.CancelFunc // ends both clients at once
+	admin    *kadm.Client       // of the input cluster
 	producer *kgo.Client
 	readers  sync.WaitGroup
 	wake     chan struct{} // of size 1: the loop may have something to do
+	due      chan struct{} // of size 1: a commit is wanted before its time
+	// committing is held while offsets are committed; it guards lastCommitted, when that was.
+	committing    sync.Mutex
+	lastCommitted time.Time
 	// connected is closed once the clients are there: the group's callbacks may come before
 	// the call that makes its client has returned.
 	connected chan struct{}
-	end       context.CancelFunc // of Run's context
+	end       context.CancelFunc // of a session's context
 
 	// The loop's own.
 	decoder *entra.Decoder
 	arena   []byte
-	told    time.Time // when a dead letter was logged last
-	untold  int       // dead letters since
+	records []*kgo.Record // of the message in hand
+	hours   []int32       // of its sign-ins
+	told    time.Time     // when a dead letter was logged last
+	untold  int           // dead letters since
+	missed  time.Time     // when a wait in vain was logged last
 
 	mu struct {
 		sync.Mutex
 		merge   merge
-		flights flights
-		joined  bool  // the group has told us what is ours, be it nothing
-		silent  bool  // a lost connection to the group was logged already
-		ends    *ends // where the input ended lately; nil until asked
+		flights *flights
+		reach   reach
+		joined  bool                        // the group has told us what is ours, be it nothing
+		fenced  bool                        // another member has our name: there is nothing to leave
+		silent  bool                        // a lost connection to the group was logged already
+		ends    *ends                       // where the input ended lately; nil until asked
+		tags    map[string]map[int32]string // what the offsets that were fetched last came with
 		ticked  time.Time
-		failure error // why Run ends, nil while all is well
+		handing bool  // a revoke is handing partitions over
+		failure error // why the session ends, nil while all is well
+
+		fencings kafka.Fencings
 	}
 }
 
@@ -152,12 +186,24 @@ func New(cfg Config, deps Deps) *Splitter {
 	s := &Splitter{
 		cfg: cfg, deps: deps,
 		tickEvery: tickEvery, commitEvery: commitEvery, endsEvery: endsEvery,
-		wake: make(chan struct{}, 1), connected: make(chan struct{}),
+		wake: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		decoder: entra.NewDecoder(),
 	}
 	s.mu.merge.wait = cfg.MergeWait
+	s.fresh()
 	s.deps.Metrics.watch(s)
 	return s
+}
+
+// fresh makes it ready for a session: nothing is ours, and nothing in the air.
+func (s *Splitter) fresh() {
+	s.connected = make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.merge.lanes, s.mu.merge.blocked = nil, time.Time{}
+	s.mu.flights, s.mu.reach = &flights{}, newReach(s.deps.MaxAhead)
+	s.mu.joined, s.mu.fenced, s.mu.silent, s.mu.handing = false, false, false, false
+	s.mu.ends, s.mu.failure = nil, nil
 }
 
 // Ready reports whether the group has told this member what is its own; standing by is
@@ -172,28 +218,52 @@ func (s *Splitter) Ready() (bool, string) {
 }
 
 // Run splits until ctx is done; then it lets what is in the air land, commits, leaves the
-// group and returns nil, within some ten seconds even when brokers are away. It returns an
-// error when it cannot go on: a committed offset that is out of range, or a record that
-// cannot be produced. It is called once.
+// group and returns nil, within kafka.LeaveWithin even when brokers are away. It returns an
+// error when it cannot go on: a committed offset that is out of range, a record that cannot be
+// produced, or another process under the same instance name. It is called once.
 func (s *Splitter) Run(ctx context.Context) error {
+	for {
+		err := s.session(ctx)
+		if !errors.Is(err, kerr.FencedInstanceID) || s.twin() {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.deps.Log.Warn("the group gave our name to another member; joining it anew", "group", s.cfg.Group, "name", s.deps.Instance)
+		s.fresh()
+	}
+}
+
+// twin notes that we were fenced, and reports whether another process has our name.
+func (s *Splitter) twin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.fencings.Twin(time.Now())
+}
+
+// session splits as one member of the group, until ctx is done or it cannot go on.
+func (s *Splitter) session(ctx context.Context) error {
 	runCtx, end := context.WithCancel(ctx)
 	s.end = end
 	defer end()
-	if err := s.connect(runCtx); err != nil {
+	farewell, done := kafka.After(runCtx, kafka.LeaveWithin)
+	defer done()
+	if err := s.connect(runCtx, farewell); err != nil {
 		return err
 	}
 	defer s.producer.Close()
+	defer s.hangUp()
 	defer s.group.Close()
 
 	var helpers sync.WaitGroup
 	helpers.Go(func() { s.heed(runCtx) })
 	helpers.Go(func() { s.keep(runCtx) })
+	helpers.Go(func() { s.watch(runCtx) })
 	s.split(runCtx)
 	helpers.Wait()
 
-	leaveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
-	defer cancel()
-	if err := s.group.LeaveGroupContext(leaveCtx); err != nil {
+	if err := s.leave(farewell); err != nil {
 		s.deps.Log.Warn("leaving the group; a standby takes over after the session timeout", "group", s.cfg.Group, "error", err)
 	}
 	s.lose(s.everything()) // what leaving did not get round to
@@ -203,9 +273,13 @@ func (s *Splitter) Run(ctx context.Context) error {
 	return s.mu.failure
 }
 
-// connect makes the two clients that live as long as the stage. It reaches no broker.
-func (s *Splitter) connect(ctx context.Context) (err error) {
+// connect makes the two clients that live as long as the session, and no longer than farewell.
+// It reaches no broker.
+func (s *Splitter) connect(ctx, farewell context.Context) (err error) {
+	var alive context.Context
+	alive, s.hangUp = context.WithCancel(farewell)
 	s.producer, err = kgo.NewClient(slices.Concat(s.deps.Internal, []kgo.Opt{
+		kgo.WithContext(alive),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0), // caught up, a message goes out at once
 		kgo.MaxBufferedBytes(4 * maxInFlight),
@@ -214,7 +288,7 @@ func (s *Splitter) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("making the splitter's producer: %w", err)
 	}
-	s.group, err = kgo.NewClient(slices.Concat(s.deps.Input, s.groupOpts(ctx))...)
+	s.group, err = kgo.NewClient(slices.Concat(s.deps.Input, s.groupOpts(ctx), []kgo.Opt{kgo.WithContext(alive)})...)
 	if err != nil {
 		s.producer.Close()
 		return fmt.Errorf("making the client of the consumer group %s: %w", s.cfg.Group, err)
@@ -224,7 +298,7 @@ func (s *Splitter) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// fail ends the stage with err, or with an earlier one.
+// fail ends the session with err, or with an earlier one.
 func (s *Splitter) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,7 +324,7 @@ func (s *Splitter) split(ctx context.Context) {
 		job, until := s.next(now)
 		switch {
 		case job.record != nil:
-			s.message(job, now)
+			s.message(ctx, job, now)
 			continue
 		case !job.tick.IsZero():
 			s.tick(job)
@@ -284,7 +358,13 @@ func (s *Splitter) next(now time.Time) (job, time.Time) {
 	if tick, due := s.dueTick(now); due {
 		return job{flight: s.mu.flights.start(nil, 0), tick: tick}, time.Time{}
 	}
+	waits := s.mu.merge.waits
 	l, record, until := s.mu.merge.next(now)
+	if s.mu.merge.waits > waits && now.Sub(s.missed) >= tellEvery {
+		s.missed = now
+		s.deps.Log.Warn("a partition that has more did not bring it within merge_wait: the others go on, and what it brings is out of order",
+			"topic", s.mu.merge.absent.topic, "partition", s.mu.merge.absent.partition, "merge_wait", s.cfg.MergeWait, "waits", s.mu.merge.waits)
+	}
 	if record == nil {
 		return job{}, until
 	}

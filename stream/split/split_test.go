@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,11 +36,18 @@ type hub struct {
 	topics kafka.Topics
 	cfg    Config
 	start  Start
+
+	maxAhead time.Duration
+	instance string // of what is started next
+	accept   bool   // a loss
+
+	input    []kgo.Opt          // of the clients of the input; nil: of those of b
+	internal *brokertest.Broker // where the internal topics are
 }
 
 func newHub(t testing.TB, b *brokertest.Broker, inputs int32) *hub {
 	t.Helper()
-	h := &hub{TB: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), topics: kafka.Topics{
+	h := &hub{TB: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), internal: b, topics: kafka.Topics{
 		Signins: b.Name("signins"), DeadLetter: b.Name("dead-letter"), Partitions: 4,
 	}}
 	h.cfg.Group = b.Name("split")
@@ -51,10 +59,15 @@ func newHub(t testing.TB, b *brokertest.Broker, inputs int32) *hub {
 
 // message is an export's message of sign-ins, each an id of the form user/number.
 func message(ids ...string) []byte {
+	return messageOf(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC), ids...)
+}
+
+// messageOf is a message of sign-ins of one time.
+func messageOf(at time.Time, ids ...string) []byte {
 	var records []string
 	for _, id := range ids {
 		user, _, _ := strings.Cut(id, "/")
-		records = append(records, fmt.Sprintf(`{"time":"2026-11-23T10:00:00Z","category":"NonInteractiveUserSignInLogs","properties":{"id":%q,"userPrincipalName":%q}}`, id, user))
+		records = append(records, fmt.Sprintf(`{"time":%q,"category":"NonInteractiveUserSignInLogs","properties":{"id":%q,"userPrincipalName":%q}}`, at.Format(time.RFC3339), id, user))
 	}
 	return []byte(`{"records":[` + strings.Join(records, ",") + `]}`)
 }
@@ -74,15 +87,25 @@ type running struct {
 // run starts a Splitter, which the test's end stops if nothing else does.
 func (h *hub) run() *running {
 	h.Helper()
-	opts := []kgo.Opt{kgo.SeedBrokers(h.b.Addrs()...), kgo.MetadataMinAge(10 * time.Millisecond)}
+	return h.runAt(50*time.Millisecond, 0)
+}
+
+// runAt starts one that commits at a pace.
+func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
+	h.Helper()
+	input, internal := h.input, []kgo.Opt{kgo.SeedBrokers(h.internal.Addrs()...), kgo.MetadataMinAge(10 * time.Millisecond)}
+	if input == nil {
+		input = internal
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := New(h.cfg, Deps{
-		Input: opts, Internal: opts, InputTopics: []string{h.raw}, Start: h.start, Topics: h.topics,
+		Input: input, Internal: internal, InputTopics: []string{h.raw}, Start: h.start, Topics: h.topics,
 		UserKey: func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
+		Hour:    func(s *detector.SignIn) int32 { return detector.HourOf(s.Generated) }, MaxAhead: h.maxAhead, CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept,
 		Log:     slog.New(slog.DiscardHandler),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
-	s.commitEvery, s.endsEvery, s.tickEvery = 50*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond
+	s.commitEvery, s.endsEvery, s.tickEvery = commitEvery, 50*time.Millisecond, 100*time.Millisecond
 	r := &running{Splitter: s, stop: stop, done: make(chan error, 1)}
 	go func() { r.done <- s.Run(ctx) }()
 	h.Cleanup(func() { stop(); <-r.done })
@@ -162,7 +185,7 @@ func (r *running) active() bool { return len(r.everything()) > 0 }
 func (h *hub) output() (ids map[string][]string, ticks []signins.Tick) {
 	h.Helper()
 	ids = make(map[string][]string)
-	for _, r := range h.b.ReadAll(h.topics.Signins) {
+	for _, r := range h.internal.ReadAll(h.topics.Signins) {
 		if kind, ok := signins.ControlOf(r.Headers); ok {
 			tick, err := signins.DecodeTick(r.Value)
 			if kind != signins.KindTick || err != nil {
@@ -287,6 +310,75 @@ func TestASecondMemberStandsByAndTakesOver(t *testing.T) {
 	})
 }
 
+// The group takes a join of ours that came twice for two members of one name, and fences the one that
+// we then are: here a client that is gone at once.
+func TestWhoIsFencedByNobodyThatStaysJoinsAnew(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 3)
+		h.instance = "one"
+		h.uneven(3, 0, 1000)
+		r := h.run()
+		h.eventually("it is active", r.active)
+		joined := make(chan struct{})
+		once := sync.OnceFunc(func() { close(joined) })
+		other, err := kgo.NewClient(kgo.SeedBrokers(b.Addrs()...), kgo.ConsumerGroup(h.cfg.Group), kgo.InstanceID("one"), kgo.ConsumeTopics(h.raw),
+			kgo.Balancers(leaderTakesAll{}), kgo.DisableAutoCommit(), kgo.SessionTimeout(sessionTimeout),
+			kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { once() }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-joined
+		other.Close()
+		h.eventually("it was fenced, and is active again", func() bool {
+			r.mu.Lock()
+			fenced := r.mu.fencings != kafka.Fencings{}
+			r.mu.Unlock()
+			return fenced && r.active()
+		})
+		h.uneven(3, 1000, 500)
+		h.drained()
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		ids, _ := h.output()
+		for _, u := range users {
+			slices.SortFunc(ids[u], func(a, b string) int { return number(a) - number(b) })
+			if got, want := slices.Compact(ids[u]), numbers(u, 0, 1500); !slices.Equal(got, want) {
+				t.Errorf("%q has %d sign-ins, want %d", u, len(got), len(want))
+			}
+		}
+	})
+}
+
+func TestOfTwoOfOneNameOneEnds(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 3)
+		h.instance = "one"
+		first := h.run()
+		h.eventually("the first is active", first.active)
+		second := h.run()
+		var err error
+		rest := second
+		select {
+		case err = <-first.done:
+			close(first.done)
+		case err = <-second.done:
+			close(second.done)
+			rest = first
+		case <-time.After(patience):
+			t.Fatal("both go on")
+		}
+		if err == nil || !strings.Contains(err.Error(), `another process runs as instance "one"`) {
+			t.Errorf("it ended with %v", err)
+		}
+		h.uneven(3, 0, 100)
+		h.drained()
+		if err := h.halt(rest); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 1)
@@ -298,7 +390,7 @@ func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
 		r := h.run()
 		h.drained()
 		var got []string
-		for _, letter := range h.b.ReadAll(h.topics.DeadLetter) {
+		for _, letter := range h.internal.ReadAll(h.topics.DeadLetter) {
 			headers := make(map[string]string)
 			for _, header := range letter.Headers {
 				headers[header.Key] = string(header.Value)
@@ -582,6 +674,48 @@ func TestTheStageOutlivesABrokerThatIsAway(t *testing.T) {
 	h.drained()
 }
 
+// A partition whose leader is away is waited for as any other that has more to come, and no
+// longer; when it is back, it is read from where it would have been.
+func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingRead(t *testing.T) {
+	for _, committed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("committed=%v", committed), func(t *testing.T) {
+			h := newHub(t, brokertest.Fake(t), 3)
+			h.cfg.MergeWait = patience
+			from, at := 0, int64(-1)
+			if committed {
+				h.uneven(3, 0, 300)
+				r := h.run()
+				h.drained()
+				if err := h.halt(r); err != nil {
+					t.Fatal(err)
+				}
+				from, at = 300, h.committed(1)
+			}
+			h.uneven(3, from, 300)
+			away := h.b.Embedded().Cluster.Fault(kfake.Fault{
+				Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: h.raw, Partitions: []int32{1}, Err: kerr.LeaderNotAvailable, Count: -1,
+			})
+			r := h.run()
+			h.eventually("the merge waits for the partition", func() bool { return r.waitsFor(1, at) && r.readToTheEnd(1) })
+			r.waitNoLongerThan(100 * time.Millisecond)
+			// Three of 300 are in partition 0 and 147 in partition 1.
+			h.eventually("the partitions that are there are split", func() bool { return count(r.deps.Metrics.messages) == 153 })
+			if waits := r.waits(); waits != 1 {
+				t.Errorf("waited %d times in vain, want once for the partition that is away", waits)
+			}
+			away.Remove()
+			h.drained()
+			ids, _ := h.output()
+			for _, u := range users {
+				got := slices.Sorted(slices.Values(ids[u]))
+				if want := slices.Sorted(slices.Values(numbers(u, 0, from+300))); !slices.Equal(got, want) {
+					t.Errorf("%q has %d sign-ins, want %d", u, len(got), len(want))
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkSplit reads 20,000 sign-ins of real size, in messages of 20, from 8 partitions.
 // On kfake its CPU is that of the broker too; compare on a real one.
 func BenchmarkSplit(b *testing.B) {
@@ -609,4 +743,34 @@ func BenchmarkSplit(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(messages*each*b.N)/b.Elapsed().Seconds(), "sign-ins/s")
+}
+
+// BenchmarkCatchUp reads 300,000 sign-ins of 16 days in messages of 20, at the pace of commits
+// of a Kafka, and without a bound on how far it runs ahead.
+func BenchmarkCatchUp(b *testing.B) {
+	const messages, each = 15_000, 20
+	h := newHub(b, brokertest.Start(b), 8)
+	for from := 0; from < messages; from += 1000 {
+		for i := from; i < from+1000; i++ {
+			var ids []string
+			for j := range each {
+				ids = append(ids, fmt.Sprintf("user%d@example.com/%d", (i*each+j)%997, i*each+j))
+			}
+			at := epoch.Add(time.Duration(i) * 16 * 24 * time.Hour / messages)
+			h.b.Produce(&kgo.Record{Topic: h.raw, Partition: int32(i % 8), Timestamp: at, Value: messageOf(at, ids...)})
+		}
+	}
+	for _, h.maxAhead = range []time.Duration{24 * time.Hour, 1000 * time.Hour} {
+		b.Run(h.maxAhead.String(), func(b *testing.B) {
+			for n := 0; b.Loop(); n++ {
+				h.cfg.Group = h.b.Name(fmt.Sprint(h.maxAhead, n))
+				r := h.runAt(commitEvery, kafka.DefaultCluster().CommitPace())
+				h.drained()
+				if err := h.halt(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(messages*each*b.N)/b.Elapsed().Seconds(), "sign-ins/s")
+		})
+	}
 }

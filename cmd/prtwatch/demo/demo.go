@@ -51,9 +51,11 @@ type Options struct {
 // brokers, the topics and the state folder of s are not used.
 func Run(ctx context.Context, s *settings.Settings, o Options) (err error) {
 	if o.For > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.For)
-		defer cancel()
+		// Ended as a signal does it, not by a deadline: clients take that for a broker that does not answer.
+		var end context.CancelFunc
+		ctx, end = context.WithCancel(ctx)
+		defer end()
+		defer time.AfterFunc(o.For, end).Stop()
 	}
 	embedded, err := broker.StartEmbedded()
 	if err != nil {

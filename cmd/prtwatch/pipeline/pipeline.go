@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -122,25 +123,14 @@ func (pl *Pipeline) openClusters(ctx context.Context) (err error) {
 // checkTopics refuses to start on topics that are not as they must be: a user would lose his
 // baseline, or an alert its partition.
 func (pl *Pipeline) checkTopics(ctx context.Context) error {
-	ask := func(section string, cluster kafka.Cluster, opts []kgo.Opt, check func(*kadm.Client) ([]kafka.Difference, error)) ([]kafka.Difference, error) {
-		if err := kafka.Await(ctx, cluster, section, pl.settings.StartTimeout); err != nil {
-			return nil, err
-		}
-		client, err := kgo.NewClient(opts...)
-		if err != nil {
-			return nil, settings.Wrong(fmt.Errorf("%s: %w", section, err))
-		}
-		defer client.Close()
-		return check(kadm.NewClient(client))
-	}
-	differences, err := ask("kafka", pl.settings.Kafka, pl.internal, func(admin *kadm.Client) ([]kafka.Difference, error) {
+	differences, err := pl.ask(ctx, "kafka", pl.settings.Kafka, pl.internal, func(admin *kadm.Client) ([]kafka.Difference, error) {
 		return kafka.Check(ctx, admin, pl.settings.Topics, nil, nil)
 	})
 	if err != nil {
 		return err
 	}
 	if pl.splits() {
-		missing, err := ask(pl.settings.InputSection(), pl.settings.InputCluster(), pl.input, func(admin *kadm.Client) ([]kafka.Difference, error) {
+		missing, err := pl.ask(ctx, pl.settings.InputSection(), pl.settings.InputCluster(), pl.input, func(admin *kadm.Client) ([]kafka.Difference, error) {
 			return kafka.CheckInput(ctx, admin, pl.settings.Input.Topics)
 		})
 		if err != nil {
@@ -157,6 +147,32 @@ func (pl *Pipeline) checkTopics(ctx context.Context) error {
 	return nil
 }
 
+// askAgain is how soon a check of topics that a broker did not answer is tried again.
+const askAgain = 250 * time.Millisecond
+
+// ask checks topics of a cluster once a broker answers, and again while others of it do not.
+func (pl *Pipeline) ask(ctx context.Context, section string, cluster kafka.Cluster, opts []kgo.Opt, check func(*kadm.Client) ([]kafka.Difference, error)) ([]kafka.Difference, error) {
+	for began := time.Now(); ; {
+		if err := kafka.Await(ctx, cluster, section, pl.settings.StartTimeout); err != nil {
+			return nil, err
+		}
+		client, err := kgo.NewClient(opts...)
+		if err != nil {
+			return nil, settings.Wrong(fmt.Errorf("%s: %w", section, err))
+		}
+		differences, err := check(kadm.NewClient(client))
+		client.Close()
+		if err == nil || !kafka.Unreachable(err) || time.Since(began) > pl.settings.StartTimeout {
+			return differences, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(askAgain):
+		}
+	}
+}
+
 func (pl *Pipeline) makeSplitter(context.Context) error {
 	if !pl.splits() {
 		return nil
@@ -167,7 +183,9 @@ func (pl *Pipeline) makeSplitter(context.Context) error {
 	}
 	pl.splitter = split.New(pl.settings.Split, split.Deps{
 		Input: pl.input, Internal: pl.internal, InputTopics: pl.settings.Input.Topics, Start: start, Topics: pl.settings.Topics,
-		UserKey: pl.detector.UserKey, Log: pl.Log.With("stage", Split), Metrics: split.NewMetrics(pl.Registry),
+		UserKey: pl.detector.UserKey, Hour: pl.detector.Hour, Instance: pl.instance, AcceptLoss: pl.AcceptLoss,
+		MaxAhead: pl.settings.State.Lateness / 2, CommitPace: pl.settings.InputCluster().CommitPace(),
+		Log: pl.Log.With("stage", Split), Metrics: split.NewMetrics(pl.Registry),
 	})
 	return nil
 }
@@ -178,7 +196,8 @@ func (pl *Pipeline) makeStage(context.Context) error {
 	}
 	pl.stage = detect.New(pl.settings.Detect, detect.Deps{
 		Client: pl.internal, Topics: pl.settings.Topics, Store: pl.store, Detector: pl.detector, Allowlist: pl.allowlist.Get,
-		Instance: pl.instance, AcceptLoss: pl.AcceptLoss, Log: pl.Log.With("stage", Detect), Metrics: detect.NewMetrics(pl.Registry),
+		Instance: pl.instance, AcceptLoss: pl.AcceptLoss, AtLeastOnce: pl.settings.Delivery == settings.AtLeastOnce,
+		Log: pl.Log.With("stage", Detect), Metrics: detect.NewMetrics(pl.Registry),
 	})
 	return nil
 }

@@ -23,7 +23,7 @@ var shownKeys = keySet(`
 	kafka.sasl.mechanism kafka.sasl.user kafka.sasl.password_file kafka.sasl.azure
 	topics.signins topics.baseline topics.alerts topics.dead_letter topics.partitions topics.replication
 	split.group split.merge_wait
-	detect.group detect.members detect.transaction detect.transaction_timeout detect.session_timeout
+	detect.group detect.members detect.transaction detect.transaction_timeout detect.session_timeout detect.group_protocol
 	detection.preset detection.resources detection.allowlist detection.event_time detection.identity
 	detection.max_future detection.grouping
 	state.dir state.cache state.lateness state.max_ips state.max_asns`)

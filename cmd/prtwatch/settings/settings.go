@@ -66,10 +66,11 @@ type Log struct {
 	Format string `koanf:"format"` // text, json, or auto: text on a terminal
 }
 
-// ExactlyOnce is the value of `delivery` for brokers with transactions.
-const ExactlyOnce = "exactly-once"
-
-const atLeastOnce = "at-least-once" // brokers without transactions; a later version's
+// The values of `delivery`.
+const (
+	ExactlyOnce = "exactly-once"  // needs brokers with transactions
+	AtLeastOnce = "at-least-once" // after a crash an alert may come again under the same id
+)
 
 // Default returns the configuration where nothing is set.
 func Default() Config {

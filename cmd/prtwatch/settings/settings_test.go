@@ -156,7 +156,7 @@ func TestAWrongTurnIsOneLineThatNamesItAndTheRemedy(t *testing.T) {
 		{name: "set a section", set: "split=x", want: "--set: split is a section; set one of its keys: group, merge_wait"},
 		{name: "set without value", set: "split.group", want: "--set split.group: needs a value: write --set split.group=VALUE"},
 		{name: "size", set: "state.cache=much", want: `--set: state.cache: "much" is no size in bytes: write it like 256MiB`},
-		{name: "at least once", file: "delivery: at-least-once", want: "delivery: this version does not have at-least-once yet; use exactly-once, which needs brokers with transactions (set in prtwatch.yaml:1)"},
+		{name: "delivery", file: "delivery: at-most-once", want: `delivery: "at-most-once" is not a way to deliver; use exactly-once, or at-least-once where the brokers have no transactions (set in prtwatch.yaml:1)`},
 		{name: "a section's own bounds", set: "detect.transaction=20s", want: "detect.transaction: "},
 		{name: "security of an input without brokers", set: "input.tls.enabled=true", want: "input.brokers: is empty, so that kafka.brokers"},
 		{name: "address", set: "http.listen=9187", want: `http.listen: "9187" is not host:port, such as 127.0.0.1:9187 (set in --set)`},

@@ -49,13 +49,10 @@ func (c Config) validateInstance() error {
 }
 
 func (c Config) validateDelivery() error {
-	switch c.Delivery {
-	case ExactlyOnce:
+	if c.Delivery == ExactlyOnce || c.Delivery == AtLeastOnce {
 		return nil
-	case atLeastOnce:
-		return fmt.Errorf("delivery: this version does not have %s yet; use %s, which needs brokers with transactions", atLeastOnce, ExactlyOnce)
 	}
-	return fmt.Errorf("delivery: %q is not a way to deliver; use %s", c.Delivery, ExactlyOnce)
+	return fmt.Errorf("delivery: %q is not a way to deliver; use %s, or %s where the brokers have no transactions", c.Delivery, ExactlyOnce, AtLeastOnce)
 }
 
 func (in Input) validate() error {

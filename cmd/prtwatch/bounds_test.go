@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
+	"github.com/prtwatch/prtwatch/internal/tenant"
+)
+
+// The sizes of messages that a broker takes by default.
+const (
+	largestMessage  = 1_000_000
+	recordsInBatch  = 5000
+	floodsAddresses = "flood@example.com"
+	hot             = "hot@example.com"
+)
+
+// flood is two hours of a tenant under attack: a user whose addresses never come back, users who
+// come once, and one who makes half of all the sign-ins. One in fifty can alert.
+func flood(addresses, strangers int, start time.Time) (list []made) {
+	n := addresses + strangers
+	apart := 2 * time.Hour / time.Duration(2*n)
+	at := func(i int) time.Time { return start.Add(time.Duration(i) * apart) }
+	for i := range n {
+		s := made{id: fmt.Sprint("stranger", i), user: fmt.Sprintf("s%d@example.com", i), ip: "192.0.2.1", asn: "64496"}
+		if i*addresses/n != (i+1)*addresses/n {
+			s = made{id: fmt.Sprint("flood", i), user: floodsAddresses, ip: fmt.Sprintf("2001:db8::%x:%x", i>>16, i&0xffff), asn: "64500"}
+		}
+		s.at, s.fails = at(2*i), i%49 != 0
+		switch {
+		case s.fails:
+		case i < n/2:
+			s.ip, s.asn = fmt.Sprintf("203.0.113.%d", i%256), "64501"
+		default: // in the second hour none of the first
+			s.ip, s.asn = fmt.Sprintf("198.51.100.%d", i%256), "64502"
+		}
+		list = append(list, s, made{id: fmt.Sprint("hot", i), user: hot, ip: "192.0.2.7", asn: "64497", at: at(2*i + 1), fails: i%50 != 0})
+	}
+	return list
+}
+
+// A user with very many addresses, very many who come once, a user with half of all the traffic, a
+// record as large as a message may be, and a message with as many records as there is room for: all are
+// judged, no partition is stuck, and memory is bounded. What a user loses to his bounds is said
+// by his alerts, and nobody else loses anything.
+func TestAFloodIsJudgedInBoundedMemory(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		in := newInstallation(t, b)
+		start := time.Now().Add(-5 * time.Hour).Truncate(time.Hour)
+		list := flood(scaled(3000, 1_000_000), scaled(3000, 1_000_000), start)
+		for len(list) > 0 {
+			n := min(len(list), 200_000)
+			in.write(list[:n], 500)
+			list = list[n:]
+		}
+		in.writeLargest(start.Add(2*time.Hour + time.Minute))
+
+		i := in.start(t.TempDir())
+		in.done()
+		i.wantBoundedMemory(scaled[int64](mostOfFew, mostOfMany))
+		i.stop()
+		if got := in.splitIDs(); len(got) != len(in.ids) {
+			t.Errorf("%d sign-ins were split, want %d", len(got), len(in.ids))
+		}
+		in.wantNoDeadLetters()
+		c := in.compare()
+		evicted := 0
+		for id, records := range c.alerts {
+			var alert detector.Alert
+			if err := json.Unmarshal(records[0].Value, &alert); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case alert.User.UPN != floodsAddresses && alert.Baseline.Evicted > 0:
+				t.Errorf("the alert for %s says that %s lost networks", id, alert.User.UPN)
+			case alert.Baseline.Evicted > 0:
+				evicted++
+			}
+		}
+		if evicted == 0 {
+			t.Error("no alert says that networks were given up")
+		}
+		for _, id := range c.madeUp {
+			if !strings.HasPrefix(id, "flood") {
+				t.Errorf("the alert for %s is made up", id)
+			}
+		}
+		if len(c.missing)+len(c.repeated) > 0 || c.rows < 100 {
+			t.Errorf("of %d rows %d are missing, %d came more than once", c.rows, len(c.missing), len(c.repeated))
+		}
+		t.Logf("%d sign-ins, %d rows, %d alerts say what was given up", in.made, c.rows, evicted)
+	})
+}
+
+// writeLargest writes a record that fills a message, and a message of very many records.
+func (in *installation) writeLargest(at time.Time) {
+	in.t.Helper()
+	large := made{id: "large", user: "large@example.com", ip: "203.0.113.5", asn: "64500", at: at}.record()
+	pad := largestMessage - len(large) - 200
+	large = append(bytes.TrimSuffix(large, []byte("}")), fmt.Appendf(nil, `,"ConditionalAccessPolicies":%q}`, strings.Repeat("policy ", pad/7))...)
+	var many [][]byte
+	for i := range recordsInBatch {
+		// A record of each user's: as small as they get.
+		many = append(many, fmt.Appendf(nil, `{"TimeGenerated":%q,"Id":"many%d","UserPrincipalName":"m%d@example.com","IPAddress":"203.0.113.%d","ResultType":%d,"ResourceDisplayName":"Windows 365"}`,
+			at.UTC().Format(time.RFC3339), i, i%100, i%200, i%2))
+		in.ids[fmt.Sprint("many", i)]++
+	}
+	in.ids["large"]++
+	in.made += 1 + recordsInBatch
+	for p, records := range [][][]byte{{large}, many} {
+		message := tenant.Envelope(nil, records...)
+		if len(message) > largestMessage {
+			in.t.Fatalf("a message of %d bytes", len(message))
+		}
+		for _, record := range records {
+			if err := in.query.Add(record); err != nil {
+				in.t.Fatal(err)
+			}
+		}
+		in.inputBroker.Produce(&kgo.Record{Topic: in.input, Partition: int32(p), Value: message, Timestamp: at})
+	}
+}

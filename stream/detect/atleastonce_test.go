@@ -1,0 +1,249 @@
+package detect_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
+	"github.com/prtwatch/prtwatch/state"
+	"github.com/prtwatch/prtwatch/stream/detect"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+)
+
+func atLeastOnce(_ *detect.Config, d *detect.Deps) { d.AtLeastOnce = true }
+
+// withoutTransactions has the embedded broker refuse all that a transaction needs.
+func withoutTransactions(b *brokertest.Broker) {
+	if b.Real() {
+		return
+	}
+	b.Embedded().Cluster.Control(func(request kmsg.Request) (kmsg.Response, error, bool) {
+		b.Embedded().Cluster.KeepControl()
+		refused := kerr.UnsupportedVersion.Code
+		switch r := request.(type) {
+		case *kmsg.InitProducerIDRequest:
+			if r.TransactionalID == nil {
+				return nil, nil, false
+			}
+			response := r.ResponseKind().(*kmsg.InitProducerIDResponse)
+			response.ErrorCode = refused
+			return response, nil, true
+		case *kmsg.AddPartitionsToTxnRequest, *kmsg.TxnOffsetCommitRequest, *kmsg.EndTxnRequest:
+			return nil, errors.New("no transactions here"), true
+		}
+		return nil, nil, false
+	})
+}
+
+func TestAtLeastOnceNeedsNoTransactions(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		withoutTransactions(b)
+		h := newHouse(t, b)
+		h.produce(
+			signIn("first", "ada@example.com", "192.0.2.1", "64500", 0),
+			signIn("same", "ada@example.com", "192.0.2.1", "64500", 1),
+			signIn("thief", "ada@example.com", "203.0.113.9", "64511", 2),
+		)
+		one := h.start("one", t.TempDir(), atLeastOnce)
+		h.judged()
+		if err := one.stop(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range h.b.ReadAll(h.topics.Baseline) {
+			if state.Carried(r.Value) == 0 {
+				t.Errorf("the baseline record at %d/%d carries no offset", r.Partition, r.Offset)
+			}
+		}
+		h.produce(
+			signIn("known", "ada@example.com", "192.0.2.1", "64500", 20),
+			signIn("thief2", "ada@example.com", "203.0.113.50", "64510", 20),
+		)
+		h.start("another", t.TempDir(), atLeastOnce)
+		h.judged()
+		h.wantAlerts("first", "thief", "thief2")
+	})
+}
+
+func TestExactlyOnceSaysThatTransactionsAreRefused(t *testing.T) {
+	b := brokertest.Fake(t)
+	withoutTransactions(b)
+	h := newHouse(t, b)
+	h.produce(signIn("first", "ada@example.com", "192.0.2.1", "64500", 0))
+	h.start("one", t.TempDir()).expect("delivery: at-least-once")
+}
+
+// Delivery may be changed, there and back.
+func TestEitherDeliveryGoesOnFromTheOther(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHouse(t, b)
+		dir, user := t.TempDir(), "ada@example.com"
+		for i, opts := range [][]stageOption{nil, {atLeastOnce}, nil, {atLeastOnce}} {
+			h.produce(
+				signIn(fmt.Sprint("new ", i), user, fmt.Sprintf("203.0.113.%d", i), fmt.Sprint(64500+i), 10*i),
+				signIn(fmt.Sprint("old ", i), user, "203.0.113.0", "64500", 10*i+1),
+			)
+			s := h.start("one", dir, opts...)
+			h.judged()
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if i == 2 {
+				dir = t.TempDir()
+			}
+		}
+		h.wantAlerts("new 0", "new 1", "new 2", "new 3")
+		for i, r := range h.b.ReadAll(h.topics.Baseline) {
+			t.Log(i, r.Offset, state.Carried(r.Value))
+		}
+	})
+}
+
+// tenant makes sign-ins of some users, and says which of them alert.
+type tenant struct {
+	random *rand.Rand
+	known  map[string]bool
+	want   map[string]bool
+	n      int
+}
+
+func newTenant(seed uint64) *tenant {
+	return &tenant{random: rand.New(rand.NewPCG(seed, 1)), known: map[string]bool{}, want: map[string]bool{}}
+}
+
+func (s *tenant) hour(at, count int) (list []*detector.SignIn) {
+	fresh := make(map[string]bool)
+	for range count {
+		user := fmt.Sprintf("user%d@example.com", s.random.IntN(40))
+		asn := fmt.Sprint(64496 + s.random.IntN(8))
+		ip := fmt.Sprintf("192.0.2.%d", s.n%256)
+		id := fmt.Sprintf("sign-in-%d", s.n)
+		s.n++
+		list = append(list, signIn(id, user, ip, asn, at))
+		if !s.known[user+asn] && !s.known[user+ip] {
+			s.want[id] = true
+		}
+		fresh[user+asn], fresh[user+ip] = true, true
+	}
+	maps.Copy(s.known, fresh)
+	return list
+}
+
+// wantAtLeast checks that of each alert there is one, and of no other any.
+func (h *house) wantAtLeast(want map[string]bool) (repeated int) {
+	h.t.Helper()
+	got := h.alerts()
+	for id := range want {
+		if got[id] == 0 {
+			h.t.Errorf("no alert for sign-in %s", id)
+		}
+		repeated += max(got[id]-1, 0)
+		delete(got, id)
+	}
+	for id, n := range got {
+		h.t.Errorf("%d alerts for sign-in %s, want none", n, id)
+	}
+	return repeated
+}
+
+func TestAtLeastOnceAlertsAreTheSameWhoeverJudges(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		withoutTransactions(b)
+		h := newHouse(t, b)
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		s := newTenant(seed)
+		dirs := []string{t.TempDir(), t.TempDir()}
+		one := h.start("one", dirs[0], atLeastOnce)
+		for at := range 12 {
+			h.produce(s.hour(at, 200)...)
+			switch at {
+			case 2:
+				h.start("two", dirs[1], atLeastOnce)
+			case 5:
+				if err := one.stop(); err != nil {
+					t.Fatal(err)
+				}
+			case 8:
+				one = h.start("one", dirs[0], atLeastOnce)
+			}
+		}
+		h.judged()
+		if n := h.wantAtLeast(s.want); n > 0 {
+			t.Errorf("%d alerts came again though nothing crashed", n)
+		}
+	})
+}
+
+// An instance freezes with a profile on its way, for longer than its session. When that arrives, its
+// successor has written profiles that know more. The instance keeps nothing then, and does not take
+// itself to know them when it is given the partition back before anybody has mended it.
+func TestAtLeastOnceAZombieDoesNotClaimToKnowWhatItsSuccessorWrote(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		withoutTransactions(b)
+		h, user := newHouse(t, b), "ada@example.com"
+		slow := func(cfg *detect.Config, d *detect.Deps) {
+			cfg.GroupProtocol, cfg.TransactionTimeout = detect.Classic, time.Minute
+			d.LookEvery = time.Hour
+		}
+		net := newNetwork(kmsg.Produce, frozen, 0)
+		one := h.start("one", t.TempDir(), atLeastOnce, slow, net.under)
+		t.Cleanup(net.thaw)
+		h.produce(signIn("first", user, "192.0.2.1", "64500", 0))
+		h.judged()
+		net.left.Store(1) // the next that it writes: a profile and no alert
+		h.produce(signIn("known", user, "192.0.2.1", "64500", 1))
+		h.until("the instance to freeze", net.done.Load)
+		kept := make(chan error, 1)
+		go func() { kept <- one.wantKept(user, 1, 1) }() // when it lets go of the partition
+
+		two := h.start("two", t.TempDir(), atLeastOnce, slow)
+		h.produce(signIn("thief", user, "203.0.113.9", "64511", 2))
+		h.judged()
+		net.thaw()
+		h.until("the zombie's profile to arrive", func() bool {
+			var newest, last int64
+			for _, r := range h.b.ReadAll(h.topics.Baseline) {
+				last = state.Carried(r.Value)
+				newest = max(newest, last)
+			}
+			return last < newest
+		})
+		if err := <-kept; err != nil {
+			t.Error(err)
+		}
+		if err := two.stop(); err != nil {
+			t.Fatal(err)
+		}
+		h.produce(signIn("again", user, "203.0.113.9", "64511", 4))
+		h.judged()
+		h.wantAlerts("first", "thief")
+		if n, _ := one.count("prtwatch_baseline_mended_total"); n != 1 {
+			t.Errorf("%v profiles were mended, want 1", n)
+		}
+	})
+}
+
+// wantKept waits until the stage has given a user's partition back, and says how the state differs
+// from a profile that carries an offset, under a checkpoint.
+func (s *stage) wantKept(user string, carried, checkpoint int64) error {
+	lease, err := s.store.Lease(s.t.Context(), kafka.Partition([]byte(user), partitions))
+	if err != nil {
+		return err
+	}
+	profile, err := lease.Encoded(user)
+	cp, _, cpErr := lease.Checkpoint()
+	if state.Carried(profile) != carried || cp.Offset != checkpoint {
+		err = errors.Join(err, fmt.Errorf("the state has a profile that carries %d under checkpoint %d, want %d under %d",
+			state.Carried(profile), cp.Offset, carried, checkpoint))
+	}
+	return errors.Join(err, cpErr, lease.Release())
+}

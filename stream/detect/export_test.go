@@ -1,0 +1,18 @@
+package detect
+
+import "time"
+
+// SetPatience sets for how long a restore waits for the next record.
+func SetPatience(d *Deps, patience time.Duration) { d.patience = patience }
+
+// SetSayEvery sets how often a restore that takes long says how far it is.
+func SetSayEvery(d *Deps, every time.Duration) { d.sayEvery = every }
+
+// SetPace has each transaction judge so many records and sweep so many users, and sweeps begin
+// after so many hours of event time. The function is called by many goroutines.
+func SetPace(d *Deps, next func() (records int, sweepEvery int64, sweepSlice int)) {
+	d.pace = func() (p pace) {
+		p.records, p.sweepEvery, p.sweepSlice = next()
+		return p
+	}
+}

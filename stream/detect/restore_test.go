@@ -1,0 +1,495 @@
+package detect_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/brokertest"
+	"github.com/prtwatch/prtwatch/state"
+	"github.com/prtwatch/prtwatch/stream/detect"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+)
+
+const (
+	restoreRecords   = "prtwatch_restore_records_total"
+	restoreDone      = "prtwatch_restore_records_done"
+	restoreRemaining = "prtwatch_restore_records_remaining"
+)
+
+// history has users sign in from a new network in each of some hours, so that each partition of
+// the baseline topic has as many batches. It returns how many records the topic then has.
+func (h *house) history(hours int) (records int) {
+	h.t.Helper()
+	s := h.start("history", h.t.TempDir())
+	for at := range hours {
+		var list []*detector.SignIn
+		for user := range 40 {
+			list = append(list, signIn(fmt.Sprintf("history-%d-%d", user, at), fmt.Sprintf("user%d@example.com", user),
+				fmt.Sprintf("203.0.113.%d", at), fmt.Sprint(64496+at%16), at))
+		}
+		h.produce(list...)
+		h.judged()
+	}
+	if err := s.stop(); err != nil {
+		h.t.Fatal(err)
+	}
+	return len(h.b.ReadAll(h.topics.Baseline))
+}
+
+// age has the profiles of the baseline topic date from a while ago.
+func (h *house) age(by time.Duration) {
+	h.t.Helper()
+	records := h.b.ReadAll(h.topics.Baseline)
+	h.empty(h.topics.Baseline)
+	for batch := range slices.Chunk(records, 10) {
+		for i, r := range batch {
+			batch[i] = h.again(r)
+			batch[i].Timestamp = r.Timestamp.Add(-by)
+		}
+		h.b.Produce(batch...)
+	}
+}
+
+// gate has the embedded broker hand out the baseline topic a batch a fetch, and no more of a
+// partition than some fetches while it is shut.
+type gate struct {
+	h    *house
+	left atomic.Int64 // fetches a partition
+	open chan struct{}
+	once sync.Once
+}
+
+// shutAfter shuts the gate of a house after so many fetches of each partition.
+func (h *house) shutAfter(fetches int64) *gate {
+	g := &gate{h: h, open: make(chan struct{})}
+	g.left.Store(fetches)
+	h.t.Cleanup(g.release)
+	baseline, err := h.b.Admin().ListTopics(context.Background(), h.topics.Baseline)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	id := baseline[h.topics.Baseline].ID
+	cluster, seen := h.b.Embedded().Cluster, make(map[int32]int64)
+	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		fetch := request.(*kmsg.FetchRequest)
+		for i, topic := range fetch.Topics {
+			if topic.TopicID != id {
+				continue
+			}
+			for j := range topic.Partitions {
+				p := &fetch.Topics[i].Partitions[j]
+				p.PartitionMaxBytes = 1 // a broker hands out one batch all the same
+				if seen[p.Partition]++; seen[p.Partition] > g.left.Load() {
+					cluster.SleepControl(func() { <-g.open })
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	return g
+}
+
+// pass lets every later fetch through; those that wait go on waiting.
+func (g *gate) pass() { g.left.Store(1 << 40) }
+
+// release lets all through.
+func (g *gate) release() { g.pass(); g.once.Do(func() { close(g.open) }) }
+
+// whole has each fetch name its partitions, which the gate looks for, and wait as long as it holds it.
+func whole(_ *detect.Config, d *detect.Deps) {
+	d.Client = append(d.Client, kgo.DisableFetchSessions(), kgo.RequestTimeoutOverhead(10*time.Minute))
+}
+
+func TestARestoreSaysHowFarItIsHowFastAndHowLongTheRestTakes(t *testing.T) {
+	h := newHouse(t, brokertest.Fake(t))
+	records := h.history(6)
+	g := h.shutAfter(3)
+	var said sentences
+	s := h.start("one", t.TempDir(), whole, func(_ *detect.Config, d *detect.Deps) {
+		detect.SetSayEvery(d, time.Nanosecond)
+		d.Log = slog.New(&said)
+	})
+	h.until("the restores to be half done", func() bool {
+		done, labels := s.count(restoreDone)
+		return labels == partitions && done > 0
+	})
+	h.until("the broker to hold every restore", func() bool {
+		before, _ := s.count(restoreDone)
+		ready, missing := s.Ready()
+		after, _ := s.count(restoreDone)
+		remaining, _ := s.count(restoreRemaining)
+		of := fmt.Sprintf("detect: restoring %d partitions, %.0f of %.0f records read, ", partitions, after, after+remaining)
+		return !ready && before == after && strings.HasPrefix(missing, of) &&
+			strings.Contains(missing, " a second, about ") && strings.HasSuffix(missing, "s left")
+	})
+	if read, _ := s.count(restoreRecords); read <= 0 || read >= float64(records) {
+		t.Errorf("%.0f of %d records were read amid the restore", read, records)
+	}
+	h.until("every restore to have said it", func() bool { return said.partitions() == partitions })
+	g.release()
+	h.until("the stage to be ready", func() bool { ready, _ := s.Ready(); return ready })
+	if read, _ := s.count(restoreRecords); read != float64(records) {
+		t.Errorf("%.0f records were read, the topic has %d", read, records)
+	}
+	for _, gauge := range []string{restoreDone, restoreRemaining} {
+		if _, labels := s.count(gauge); labels > 0 {
+			t.Errorf("%s still says something of %d partitions", gauge, labels)
+		}
+	}
+}
+
+// sentences is a log handler that keeps what restores say of how far they are.
+type sentences struct {
+	slog.Handler // nil: nothing else is asked of it
+	mu           sync.Mutex
+	said         []map[string]slog.Value
+}
+
+func (s *sentences) Enabled(context.Context, slog.Level) bool { return true }
+func (s *sentences) WithAttrs([]slog.Attr) slog.Handler       { return s }
+
+func (s *sentences) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != "restoring a partition" {
+		return nil
+	}
+	fields := make(map[string]slog.Value)
+	r.Attrs(func(a slog.Attr) bool { fields[a.Key] = a.Value; return true })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said = append(s.said, fields)
+	return nil
+}
+
+// partitions returns how many partitions' restores have said how far they are, how fast and how long
+// the rest takes.
+func (s *sentences) partitions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[int64]bool)
+	for _, fields := range s.said {
+		records, of := fields["records"].Int64(), fields["of"].Int64()
+		if 0 < records && records < of && fields["per_second"].Int64() > 0 && fields["left"].Duration() > 0 {
+			all[fields["partition"].Int64()] = true
+		}
+	}
+	return len(all)
+}
+
+// The broker holds the fetches of a restore, and the group takes the partitions away: the leases
+// are free at once, and who gets them next goes on from where the first one was. That the records
+// are older than deletions are kept for changes nothing, for they were read just now.
+func TestARebalanceBreaksARestoreOffAndTheNextOneGoesOnFromThere(t *testing.T) {
+	classicOnly(t)
+	h := newHouse(t, brokertest.Fake(t))
+	records := h.history(6)
+	h.age(30 * time.Hour)
+	g := h.shutAfter(3)
+	s := h.start("one", t.TempDir(), whole, alone)
+	h.until("the broker to hold every restore", func() bool {
+		before, _ := s.count(restoreDone)
+		_, missing := s.Ready()
+		after, labels := s.count(restoreDone)
+		return labels == partitions && before == after && before > 0 && missing != ""
+	})
+	before, _ := s.count(restoreRecords)
+	g.pass() // for the next restore; the fetches of this one are held on
+	h.evict("one-0")
+	h.until("the partitions to be assigned again and restored", func() bool {
+		rebalances, _ := s.count("prtwatch_detect_rebalances_total")
+		running, _ := s.Partitions()
+		return rebalances >= 2 && running == partitions
+	})
+	if read, _ := s.count(restoreRecords); read != float64(records) {
+		t.Errorf("%.0f records were read before the rebalance and %.0f in all; the topic has %d", before, read, records)
+	}
+	h.produce(signIn("known", "user1@example.com", "203.0.113.0", "64511", 8), signIn("thief", "user1@example.com", "192.0.2.1", "64400", 8))
+	h.judged()
+	if got := h.alerts(); got["known"] != 0 || got["thief"] != 1 {
+		t.Errorf("%d alerts of a known network, %d of a thief's", got["known"], got["thief"])
+	}
+}
+
+// What a zombie has overwritten is found by the restore that meets it, and mended after it. One that
+// is broken off in between leaves it to the next to find again.
+func TestARestoreThatIsBrokenOffForgetsNothingThatHasToBeMended(t *testing.T) {
+	classicOnly(t)
+	h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+	one := h.start("one", dir, atLeastOnce)
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	h.judged()
+	h.produce(signIn("second", ada, "192.0.2.2", "64501", 1))
+	h.judged()
+	if err := one.stop(); err != nil {
+		t.Fatal(err)
+	}
+	h.b.Produce(h.again(h.b.ReadAll(h.topics.Baseline)[0])) // the zombie's
+	for _, other := range []string{"bob", "cleo", "dan", "eve"} {
+		h.b.Produce(h.again(&kgo.Record{Partition: kafka.Partition([]byte(ada), partitions), Key: []byte(other)}))
+	}
+	g := h.shutAfter(2)
+	one = h.start("one", dir, atLeastOnce, whole, alone)
+	h.until("the restore to have read two of five records", func() bool { read, _ := one.count(restoreRecords); return read == 2 })
+	g.pass()
+	h.evict("one-0")
+	h.until("the profile to be mended", func() bool { mended, _ := one.count("prtwatch_baseline_mended_total"); return mended == 1 })
+	if err := one.stop(); err != nil {
+		t.Fatal(err)
+	}
+	h.produce(signIn("known", ada, "192.0.2.9", "64501", 5))
+	h.start("another", t.TempDir(), atLeastOnce)
+	h.judged()
+	h.wantAlerts("first", "second")
+}
+
+// again returns a record of the baseline topic to be written once more.
+func (h *house) again(r *kgo.Record) *kgo.Record {
+	return &kgo.Record{Topic: h.topics.Baseline, Partition: r.Partition, Key: r.Key, Value: r.Value}
+}
+
+func TestARestoreInWhichNothingMovesEndsWithItsPlace(t *testing.T) {
+	classicOnly(t)
+	h := newHouse(t, brokertest.Fake(t))
+	h.history(3)
+	h.shutAfter(1)
+	s := h.start("one", t.TempDir(), whole, func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, time.Second) })
+	err := s.wait()
+	var partition int32
+	var at, end int64
+	if err == nil {
+		t.Fatal("the stage ended without an error")
+	}
+	_, after, _ := strings.Cut(err.Error(), "restoring partition ")
+	if _, scanErr := fmt.Sscanf(after, "%d of "+h.topics.Baseline+": nothing came for 1s at offset %d of %d", &partition, &at, &end); scanErr != nil || at <= 0 || at >= end {
+		t.Errorf("it ended with %q: %v", err, scanErr)
+	}
+}
+
+// What a restore has put into Pebble, some megabytes at a time, stays where it ends with an error, and
+// so does how far that is.
+func TestARestoreThatFailsGoesOnFromWhatItWrote(t *testing.T) {
+	classicOnly(t)
+	h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+	h.history(1)
+	const large = 10
+	for user := range large {
+		h.b.Produce(&kgo.Record{Topic: h.topics.Baseline, Key: fmt.Appendf(nil, "large%d", user), Value: make([]byte, 900<<10)})
+	}
+	g := h.shutAfter(large - 2)
+	s := h.start("one", dir, whole, alone, func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, time.Second) })
+	if err := s.wait(); err == nil {
+		t.Fatal("the stage ended without an error")
+	}
+	g.release()
+	s = h.start("one", dir, alone)
+	h.until("the stage to be ready", func() bool { ready, _ := s.Ready(); return ready })
+	if read, _ := s.count(restoreRecords); read == 0 || read > large-4 {
+		t.Errorf("%.0f records were read again, of %d large ones and more", read, large)
+	}
+}
+
+// An instance comes back: after a stop, or with what a kill -9 leaves on the disk.
+func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("killed=%v", killed), func(t *testing.T) {
+			t.Parallel()
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+				h, dir := newHouse(t, b), t.TempDir()
+				one := h.start("one", dir)
+				h.hour(0)
+				h.hour(1)
+				if err := one.store.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				h.hour(2)
+				left := dir
+				if killed {
+					left = t.TempDir()
+					if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := one.stop(); err != nil {
+					t.Fatal(err)
+				}
+				judged := len(h.b.ReadAll(h.topics.Baseline))
+				two := h.start("two", t.TempDir())
+				h.hour(3)
+				if err := two.stop(); err != nil {
+					t.Fatal(err)
+				}
+				missed, all := h.missed(left), len(h.b.ReadAll(h.topics.Baseline))
+				if !killed && missed != all-judged || killed && (missed <= all-judged || missed == all) {
+					t.Errorf("its state lacks %d of %d records; %d are others'", missed, all, all-judged)
+				}
+				one = h.start("one", left)
+				h.until("all to be restored", func() bool { running, _ := one.Partitions(); return running == partitions })
+				if read, _ := one.count(restoreRecords); read != float64(missed) {
+					t.Errorf("it read %.0f records, it had missed %d", read, missed)
+				}
+			})
+		})
+	}
+}
+
+// hour has some users sign in from a new network, and waits until that is judged.
+func (h *house) hour(at int) {
+	h.t.Helper()
+	for user := range 8 {
+		h.produce(signIn(fmt.Sprintf("hour-%d-%d", at, user), fmt.Sprintf("user%d@example.com", user),
+			fmt.Sprintf("203.0.113.%d", at), fmt.Sprint(64496+at), at))
+	}
+	h.judged()
+}
+
+// missed returns how many records of the baseline topic the state in a folder does not know.
+func (h *house) missed(dir string) (records int) {
+	h.t.Helper()
+	cfg := state.DefaultConfig()
+	cfg.Dir = dir
+	store, err := state.Open(cfg, detector.Window, slog.New(slog.DiscardHandler))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer store.Close()
+	next := make(map[int32]int64)
+	for p := range int32(partitions) {
+		lease, err := store.Lease(h.t.Context(), p)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		cp, _, err := lease.Checkpoint()
+		if err = errors.Join(err, lease.Release()); err != nil {
+			h.t.Fatal(err)
+		}
+		next[p] = cp.Offset
+	}
+	for _, r := range h.b.ReadAll(h.topics.Baseline) {
+		if r.Offset >= next[r.Partition] {
+			records++
+		}
+	}
+	return records
+}
+
+// alone is a member that evict can reach.
+func alone(c *detect.Config, _ *detect.Deps) { c.Members, c.GroupProtocol = 1, detect.Classic }
+
+// evict has a classic group forget a member.
+func (h *house) evict(instances ...string) {
+	h.t.Helper()
+	left, err := h.b.Admin().LeaveGroup(h.t.Context(), kadm.LeaveGroup(h.group).InstanceIDs(instances...))
+	if err == nil {
+		err = left.Error()
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Deletions can be read for delete.retention.ms, and then are gone from the topic, as is what they
+// deleted. An instance that was away for longer holds users whom nothing there speaks of.
+func TestWhoWasDeletedWhileAnInstanceWasAwayStaysDeleted(t *testing.T) {
+	classicOnly(t)
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h, dir := newHouse(t, b), t.TempDir()
+		h.topics.Baseline = b.Name("fleeting")
+		b.CreateTopic(h.topics.Baseline, partitions, map[string]string{
+			"cleanup.policy": "compact", "delete.retention.ms": "200", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.001",
+		})
+		one := h.start("one", dir)
+		// Who stays has the first record of each partition, so that the topic begins where it began.
+		h.produce(inEach("stays", detector.Window)...)
+		h.judged()
+		h.produce(signIn("first", ada, "192.0.2.1", "64500", 0), signIn("other", "bob@example.com", "192.0.2.2", "64501", 0))
+		h.judged()
+		if err := one.stop(); err != nil {
+			t.Fatal(err)
+		}
+		two := h.start("two", t.TempDir())
+		gone := detector.Window + 48 + 12
+		h.tick(gone)
+		h.until("ada's deletion and all of her to be gone from the topic", func() bool {
+			// The broker cleans what is not the newest segment, and takes deletions away in the round after.
+			gone++
+			h.produce(inEach("filler", gone)...)
+			h.judged()
+			if !b.Real() {
+				b.Embedded().Cluster.Compact()
+			}
+			for _, r := range b.ReadAll(h.topics.Baseline) {
+				if string(r.Key) == ada {
+					return false
+				}
+			}
+			return true
+		})
+		if err := two.stop(); err != nil {
+			t.Fatal(err)
+		}
+		all := len(b.ReadAll(h.topics.Baseline))
+		one = h.start("one", dir, alone) // it restores each partition once
+		h.until("all to be restored", func() bool { running, _ := one.Partitions(); return running == partitions })
+		if read, _ := one.count(restoreRecords); int(read) != all {
+			t.Errorf("it read %.0f records, the topic has %d", read, all)
+		}
+		if err := one.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if h.knows(dir, ada) || !h.knows(dir, userIn(0, "stays")) {
+			t.Error("it knows who was deleted, or does not know who was not")
+		}
+	})
+}
+
+// inEach is a sign-in in each partition, of a user who goes by a name there.
+func inEach(name string, at int) (list []*detector.SignIn) {
+	for p := range int32(partitions) {
+		list = append(list, signIn(fmt.Sprintf("%s-%d-%d", name, p, at), userIn(p, name), "198.51.100.1", "64505", at))
+	}
+	return list
+}
+
+// userIn returns a user of a partition who goes by a name.
+func userIn(partition int32, name string) string {
+	for n := 0; ; n++ {
+		user := fmt.Sprintf("%s%d@example.com", name, n)
+		if kafka.Partition([]byte(user), partitions) == partition {
+			return user
+		}
+	}
+}
+
+// knows reports whether the state in a folder has a profile of a user.
+func (h *house) knows(dir, user string) bool {
+	h.t.Helper()
+	cfg := state.DefaultConfig()
+	cfg.Dir = dir
+	store, err := state.Open(cfg, detector.Window, slog.New(slog.DiscardHandler))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer store.Close()
+	lease, err := store.Lease(h.t.Context(), kafka.Partition([]byte(user), partitions))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	profile, err := lease.Encoded(user)
+	if err = errors.Join(err, lease.Release()); err != nil {
+		h.t.Fatal(err)
+	}
+	return profile != nil
+}

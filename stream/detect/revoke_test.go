@@ -1,0 +1,99 @@
+package detect_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/internal/brokertest"
+	"github.com/prtwatch/prtwatch/stream/detect"
+)
+
+// Two rebalances take partitions away from a member while it waits for a broker. Its session tells
+// of the first alone, and yet it gives back what the second one took.
+func TestAMemberGivesBackWhatASecondRevokeTookAmidATransaction(t *testing.T) {
+	h := newHouse(t, brokertest.Fake(t))
+	patient := func(c *detect.Config, d *detect.Deps) { alone(c, d); c.TransactionTimeout = time.Minute }
+	runs := func(s *stage) int { running, _ := s.Partitions(); return running }
+	one := h.start("one", t.TempDir(), patient)
+	h.until("one to judge all partitions", func() bool { return runs(one) == partitions })
+	held, release := h.holdProduce()
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	<-held
+
+	two := h.start("two", t.TempDir(), patient)
+	h.until("two to judge half of them", func() bool { return runs(two) == partitions/2 })
+	three, four := h.start("three", t.TempDir(), patient), h.start("four", t.TempDir(), patient)
+	h.until("the others to judge all but one", func() bool { return runs(two)+runs(three)+runs(four) == partitions-1 })
+	release()
+	h.until("one to judge the one that is left to it", func() bool { return runs(one) == 1 })
+	h.judged()
+	h.wantAlerts("first")
+}
+
+// holdProduce has the embedded broker hold the next records of a transaction until release.
+func (h *house) holdProduce() (held <-chan struct{}, release func()) {
+	came, released := make(chan struct{}), make(chan struct{})
+	release = sync.OnceFunc(func() { close(released) })
+	h.t.Cleanup(release)
+	cluster := h.b.Embedded().Cluster
+	var first atomic.Bool
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		if request.(*kmsg.ProduceRequest).TransactionID != nil && first.CompareAndSwap(false, true) {
+			close(came)
+			cluster.SleepControl(func() { <-released })
+		}
+		return nil, nil, false
+	})
+	return came, release
+}
+
+// groupClient learns which client of a stage is a member's.
+type groupClient struct{ atomic.Pointer[kgo.Client] }
+
+// OnNewClient hears of every client that is made with it as its hook.
+func (g *groupClient) OnNewClient(client *kgo.Client) {
+	if group, _ := client.OptValue(kgo.ConsumerGroup).(string); group != "" {
+		g.Store(client)
+	}
+}
+
+// Should a client hand records out before their partition is restored, their offsets are not
+// committed with the next transaction: nobody has judged them.
+func TestRecordsOfAPartitionThatIsNotRestoredAreNotPassedOver(t *testing.T) {
+	classicOnly(t)
+	for _, delivery := range []struct {
+		name   string
+		option stageOption
+	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+		t.Run(delivery.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, brokertest.Fake(t))
+			h.history(1)
+			already := h.alerts()
+			g := h.shutAfter(0)
+			var client groupClient
+			s := h.start("one", t.TempDir(), whole, alone, delivery.option, func(_ *detect.Config, d *detect.Deps) {
+				d.Client = append(d.Client, kgo.WithHooks(&client))
+			})
+			h.produce(signIn("thief", "user1@example.com", "192.0.2.1", "64400", 8))
+			h.until("the member to have had records in hand", func() bool {
+				if c := client.Load(); c != nil {
+					c.ResumeFetchPartitions(map[string][]int32{h.topics.Signins: {0, 1, 2, 3}})
+				}
+				ended, _ := s.count("prtwatch_transactions_total")
+				return ended > 0
+			})
+			g.release()
+			h.until("the stage to be ready", func() bool { ready, _ := s.Ready(); return ready })
+			h.judged()
+			if got := h.alerts(); got["thief"] != 1 || len(got) != len(already)+1 {
+				t.Errorf("%d alerts of a thief's sign-in, and %d of others, want 1 and %d", got["thief"], len(got)-1, len(already))
+			}
+		})
+	}
+}

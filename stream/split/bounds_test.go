@@ -1,0 +1,78 @@
+package split
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/internal/brokertest"
+)
+
+// fullest returns how many bytes wait in the fullest queue, and whether the queues of all partitions
+// but one are filled: no reader fetches any more, though all have more to read.
+func (r *running) fullest(but int32) (most int, filled bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	filled = len(r.mu.merge.lanes) > 0
+	for _, l := range r.mu.merge.lanes {
+		most = max(most, l.bytes)
+		if l.partition != but && (l.fetching || l.position >= l.end) {
+			filled = false
+		}
+	}
+	return most, filled
+}
+
+// Tens of megabytes wait in two partitions for one whose leader is away, and are not read before they
+// can be split: a queue that is low gets one fetch, and that is all. Not compressed, a fetch is in memory
+// what it is on the wire.
+func TestAQueueThatWaitsForAnotherPartitionIsBounded(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 3)
+	h.cfg.MergeWait = patience
+	const away, messages, size = 1, 1500, 32 << 10
+	client := h.b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchMaxBytes(4*size))
+	for i := range messages {
+		p := int32(i % 3)
+		value := message(fmt.Sprintf("%s/%d", users[1+p], i))
+		if p != away {
+			value = append(value, bytes.Repeat([]byte{' '}, size-len(value))...)
+		}
+		client.Produce(context.Background(), h.record(p, i, value), func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Errorf("producing: %v", err)
+			}
+		})
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	fault := h.b.Embedded().Cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: h.raw, Partitions: []int32{away}, Err: kerr.LeaderNotAvailable, Count: -1,
+	})
+	r := h.run()
+	peak := 0
+	look := func() (filled bool) {
+		most, filled := r.fullest(away)
+		if peak = max(peak, most); peak >= lowBytes+fetchBytes {
+			t.Fatalf("%d bytes wait in a queue, want less than the %d below which it is low and the %d of a fetch", peak, lowBytes, fetchBytes)
+		}
+		return filled
+	}
+	h.eventually("the queues of the others are filled", look)
+	if peak < lowBytes {
+		t.Errorf("at most %d bytes wait in a queue, and no more is read", peak)
+	}
+	fault.Remove()
+	h.eventually("all is split", func() bool { look(); return count(r.deps.Metrics.messages) == messages })
+	t.Logf("of %d MiB at most %d KiB waited in a queue", messages/3*size>>20, peak>>10)
+	if waits := r.waits(); waits != 0 {
+		t.Errorf("waited %d times in vain", waits)
+	}
+}

@@ -1,0 +1,110 @@
+package split
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/stream/kafka"
+)
+
+// tagPrefix begins what an input offset is committed with: the id of its topic follows. One that
+// is deleted and made again has another id, and its offsets mean other messages; some brokers
+// forget the group's with the topic, others do not.
+const tagPrefix = "prtwatch/1 "
+
+// fetched keeps what the group's offsets were committed with, for adopt.
+func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
+	tags := make(map[string]map[int32]string)
+	for _, g := range response.Groups {
+		for _, t := range g.Topics {
+			tags[t.Topic] = make(map[int32]string)
+			for _, p := range t.Partitions {
+				if p.Metadata != nil && strings.HasPrefix(*p.Metadata, tagPrefix) {
+					tags[t.Topic][p.Partition] = *p.Metadata
+				}
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.tags = tags
+	return nil
+}
+
+// identify asks which topic a lane is of. It ends the stage where that is not the one that it was of
+// before, or that its committed offset is of. Brokers without ids say nothing.
+func (s *Splitter) identify(ctx context.Context, l *lane) error {
+	ctx, cancel := context.WithTimeout(ctx, locateWithin)
+	defer cancel()
+	there, err := kafka.Identify(ctx, s.admin, l.topic)
+	if err != nil {
+		return err
+	}
+	id := there[l.topic].ID
+	if id == [16]byte{} {
+		return nil
+	}
+	tag := tagPrefix + hex.EncodeToString(id[:])
+	s.mu.Lock()
+	before := cmp.Or(l.tag, l.was)
+	l.tag = tag
+	s.mu.Unlock()
+	if before != "" && before != tag {
+		err := fmt.Errorf("reading topic %s partition %d: it was deleted and made again: what was not split of it is lost; %s",
+			l.topic, l.partition, s.resetting(l))
+		s.fail(err)
+		return err
+	}
+	return nil
+}
+
+// mayBegin is asked where the group has committed nothing of the input: it ends the stage where
+// sign-ins have been split all the same. To read all that the input still has would have old ones
+// judged again, by profiles that have forgotten their hours.
+//
+// Who splits has committed where it begins before its first sign-in goes out. So the sign-ins are asked
+// for first: of what another process has split by then, the offsets are there.
+func (s *Splitter) mayBegin(ctx context.Context) error {
+	ends, err := kadm.NewClient(s.producer).ListEndOffsets(ctx, s.deps.Topics.Signins)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("asking whether %s is empty: %w", s.deps.Topics.Signins, err)
+	}
+	split := false
+	ends.Each(func(o kadm.ListedOffset) { split = split || o.Offset > 0 })
+	if !split {
+		return nil
+	}
+	committed, err := s.admin.FetchOffsetsForTopics(ctx, s.cfg.Group, s.deps.InputTopics...)
+	if err == nil {
+		err = committed.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("asking for the offsets of group %s: %w", s.cfg.Group, err)
+	}
+	begun := false
+	committed.Each(func(o kadm.OffsetResponse) { begun = begun || o.At >= 0 })
+	switch {
+	case begun:
+		return nil
+	case s.deps.AcceptLoss:
+		s.deps.Log.Warn("accepting that sign-ins may be lost, or judged again", "group", s.cfg.Group)
+		return nil
+	}
+	topics := strings.Join(s.deps.InputTopics, ", ")
+	err = fmt.Errorf("reading %s: the group %s has committed no offset of it, but %s has sign-ins: the offsets expired, or the group or the topic is another; "+
+		"set the group's offsets to where it was (kafka-consumer-groups.sh --group %s --topic %s --reset-offsets --to-datetime ... --execute), "+
+		"or set input.start to that time and pass --accept-loss",
+		topics, s.cfg.Group, s.deps.Topics.Signins, s.cfg.Group, s.deps.InputTopics[0])
+	s.fail(err)
+	return err
+}

@@ -1,0 +1,182 @@
+package split
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/internal/brokertest"
+)
+
+const ada = "ada@example.com"
+
+// recreate deletes the input topic and makes another one of its name.
+func (h *hub) recreate(partitions int32) {
+	h.Helper()
+	if _, err := h.b.Admin().DeleteTopics(context.Background(), h.raw); err != nil {
+		h.Fatal(err)
+	}
+	h.eventually("the input topic is made again", func() bool {
+		made, err := h.b.Admin().CreateTopic(context.Background(), partitions, 1, map[string]*string{"retention.ms": kadm.StringPtr("-1")}, h.raw)
+		return err == nil && made.Err == nil
+	})
+}
+
+// anew produces with a client that knows no other topic of the name.
+func (h *hub) anew(records ...*kgo.Record) {
+	h.Helper()
+	client := h.b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	h.eventually("the new topic takes records", func() bool {
+		return client.ProduceSync(context.Background(), records...).FirstErr() == nil
+	})
+}
+
+// forget deletes the group, as brokers do with one that nobody was in for a week.
+func (h *hub) forget() {
+	h.Helper()
+	h.eventually("the group is deleted", func() bool {
+		deleted, err := h.b.Admin().DeleteGroups(context.Background(), h.cfg.Group)
+		return err == nil && deleted.Error() == nil
+	})
+}
+
+// set commits offsets, as an operator does.
+func (h *hub) set(offsets kadm.Offsets) {
+	h.Helper()
+	h.eventually("the offsets are set", func() bool {
+		set, err := h.b.Admin().CommitOffsets(context.Background(), h.cfg.Group, offsets)
+		return err == nil && set.Error() == nil
+	})
+}
+
+func (h *hub) at(offset int64) kadm.Offsets {
+	offsets := make(kadm.Offsets)
+	offsets.AddOffset(h.raw, 0, offset, -1)
+	return offsets
+}
+
+// What happens to the input and to the group's offsets while no instance runs: one that comes back
+// says what is wrong and what to do, and that then helps.
+func TestAnInputOrOffsetsThatChangedWhileAwayAreRefusedWithARemedyThatHelps(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		spoil  func(h *hub)
+		want   string
+		remedy func(h *hub)
+		split  []string // of ada, in the end
+	}{
+		{
+			"the group's offsets expired, and are set again", (*hub).forget,
+			"has committed no offset of it, but", func(h *hub) { h.set(h.at(3)) }, numbers(ada, 0, 4),
+		},
+		{
+			"the group's offsets expired, and the loss is accepted", (*hub).forget,
+			"pass --accept-loss", func(h *hub) {
+				h.accept = true
+				h.start, _ = ParseStart("2026-11-09T00:00:02Z")
+			}, append(numbers(ada, 0, 3), numbers(ada, 2, 4)...),
+		},
+		{"an input that was made again, and is longer than before", func(h *hub) {
+			committed, err := h.b.Admin().FetchOffsets(context.Background(), h.cfg.Group)
+			if err != nil {
+				h.Fatal(err)
+			}
+			h.recreate(1)
+			for i := range 5 {
+				h.anew(h.record(0, i, message(numbers(ada, 10+i, 11+i)...)))
+			}
+			h.set(committed.Offsets()) // some brokers forget offsets with the topic, others do not
+		}, "it was deleted and made again", func(h *hub) {
+			h.set(h.at(0))
+		}, slices.Concat(numbers(ada, 0, 3), numbers(ada, 10, 15), numbers(ada, 3, 4))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+				h := newHub(t, b, 1)
+				for i := range 3 {
+					b.Produce(h.record(0, i, message(numbers(ada, i, i+1)...)))
+				}
+				r := h.run()
+				h.drained()
+				if err := h.halt(r); err != nil {
+					t.Fatal(err)
+				}
+				test.spoil(h)
+				for range 2 {
+					if err := h.ended(h.run()); err == nil || !strings.Contains(err.Error(), test.want) {
+						t.Fatalf("Run returned %v, want one with %q", err, test.want)
+					}
+				}
+				test.remedy(h)
+				r = h.run()
+				h.anew(h.record(0, 9, message(numbers(ada, 3, 4)...)))
+				h.drained()
+				if err := h.halt(r); err != nil {
+					t.Fatal(err)
+				}
+				if ids, _ := h.output(); !slices.Equal(ids[ada], test.split) {
+					t.Errorf("split %v, want %v", ids[ada], test.split)
+				}
+				h.accept = false // what the remedy was is not wanted again
+				again := h.run()
+				h.eventually("active", again.active)
+				if err := h.halt(again); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestAnInputThatIsMadeAgainUnderARunningStageEndsIt(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 1)
+		for i := range 3 {
+			b.Produce(h.record(0, i, message(numbers(ada, i, i+1)...)))
+		}
+		r := h.run()
+		h.drained()
+		h.recreate(1)
+		for i := range 5 { // so that the offset to go on from is in it
+			h.anew(h.record(0, i, message(numbers(ada, 10+i, 11+i)...)))
+		}
+		if err := h.ended(r); err == nil || !strings.Contains(err.Error(), "it was deleted and made again") {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+}
+
+// Or one that is killed then would leave sign-ins behind and no offset, as though that had expired.
+func TestNothingGoesOutBeforeItIsCommittedWhereReadingBegins(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 2)
+	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...))) // partition 1 stays empty
+	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.InvalidCommitOffsetSize, Count: -1,
+	})
+	r := h.run()
+	h.eventually("some commits have failed", func() bool { return count(r.deps.Metrics.commitErrors) > 5 })
+	if err := h.halt(r); err != nil {
+		t.Fatal(err)
+	}
+	if ids, ticks := h.output(); len(ids)+len(ticks) > 0 {
+		t.Errorf("%v and %d ticks went out", ids, len(ticks))
+	}
+	refused.Remove()
+	r = h.run()
+	h.drained()
+	if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 3)) {
+		t.Errorf("split %v", ids[ada])
+	}
+	if err := h.halt(r); err != nil {
+		t.Fatal(err)
+	}
+}
