@@ -135,8 +135,8 @@ func TestReplayReadsEveryRealRecord(t *testing.T) {
 }
 
 func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short")
+	if testing.Short() || raceDetected() {
+		t.Skip("-short or -race")
 	}
 	// So many users, most of them seen once, that their profiles have to be on disk. The query
 	// would take ten times as long as the replay; TestReplayFindsTheRowsOfTheQuery asks it.

@@ -355,7 +355,8 @@ func (s *Splitter) send(marks map[*lane]int64) bool {
 		}
 		for _, t := range req.Topics {
 			for i := range t.Partitions {
-				t.Partitions[i].Metadata = &lanes[t.Topic][t.Partitions[i].Partition].tag
+				tag := lanes[t.Topic][t.Partitions[i].Partition].tag // it is sent when the lock is no longer held
+				t.Partitions[i].Metadata = &tag
 			}
 		}
 		return nil
