@@ -16,6 +16,9 @@ import (
 // fenceWithin bounds the attempt to end what the dead left open; brokers do it too, later.
 const fenceWithin = 5 * time.Second
 
+// groupOffsets is the topic of the brokers in which a transaction writes its offsets.
+const groupOffsets = "__consumer_offsets"
+
 // inherit ends the transactions that predecessors left open on our topics.
 //
 // Who is killed in the middle of a transaction leaves it open. Readers of alerts wait at it, and so
@@ -69,12 +72,24 @@ func (d *exactlyOnce) abandoned(ctx context.Context) (ids []string, err error) {
 	described, err := d.admin.DescribeTransactions(ctx, ids...)
 	ids = ids[:0]
 	for id, t := range described {
-		// A group whose name begins with ours has other topics.
-		if _, ours := t.Topics[d.baseline.name]; ours && !members[strings.TrimPrefix(id, prefix)] {
+		if d.writesOurs(t.Topics) && !members[strings.TrimPrefix(id, prefix)] {
 			ids = append(ids, id)
 		}
 	}
 	return ids, errors.Join(listErr, err)
+}
+
+// writesOurs reports whether a transaction has written to our topics and to no others. Who is killed early has
+// written to one of them and not yet to the rest; a group whose name begins with ours has a baseline
+// of its own, and is told by that.
+func (d *exactlyOnce) writesOurs(written kadm.TopicsSet) bool {
+	ours := map[string]bool{d.baseline.name: true, d.deps.Topics.Alerts: true, d.deps.Topics.DeadLetter: true, groupOffsets: true}
+	for topic := range written {
+		if !ours[topic] {
+			return false
+		}
+	}
+	return len(written) > 0
 }
 
 // memberNames returns the group instance ids of those who are in the group.

@@ -15,9 +15,15 @@ import (
 )
 
 // undecided leaves a transaction open under a transactional id, with a record in every partition of
-// the baseline topic and of the alerts: as a member does that is killed in the middle of it. No
+// the alerts and of the baseline topic: as a member does that is killed in the middle of it. No
 // broker aborts it while the test runs.
 func (h *house) undecided(id string, opts ...kgo.Opt) *kgo.Client {
+	h.t.Helper()
+	return h.undecidedIn([]string{h.topics.Baseline, h.topics.Alerts}, id, opts...)
+}
+
+// undecidedIn is undecided with records in some topics alone.
+func (h *house) undecidedIn(topics []string, id string, opts ...kgo.Opt) *kgo.Client {
 	h.t.Helper()
 	client := h.b.Client(append(opts, kgo.TransactionalID(id), kgo.TransactionTimeout(10*time.Minute),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(10*time.Millisecond))...)
@@ -25,7 +31,7 @@ func (h *house) undecided(id string, opts ...kgo.Opt) *kgo.Client {
 		h.t.Fatal(err)
 	}
 	for p := range int32(partitions) {
-		for _, topic := range []string{h.topics.Baseline, h.topics.Alerts} {
+		for _, topic := range topics {
 			record := &kgo.Record{Topic: topic, Partition: p, Key: []byte("ada@example.com"), Value: []byte("x")}
 			if err := client.ProduceSync(h.t.Context(), record).FirstErr(); err != nil {
 				h.t.Fatal(err)
@@ -53,7 +59,8 @@ func TestWhoIsGivenTheirPartitionsEndsTheTransactionsOfMembersThatAreGone(t *tes
 			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 				h := newHouse(t, b)
 				h.undecided(h.group + "-gone-0")
-				h.undecided(h.group + "-gone-1")
+				h.undecidedIn([]string{h.topics.Baseline}, h.group+"-gone-1")
+				h.undecidedIn([]string{h.topics.Alerts}, h.group+"-gone-2")
 				h.produce(signIn("first", "ada@example.com", "192.0.2.1", "64500", 0), signIn("second", "bob@example.com", "192.0.2.2", "64501", 0))
 				h.start("one", t.TempDir(), func(cfg *detect.Config, _ *detect.Deps) { cfg.GroupProtocol = protocol })
 				h.judged()
