@@ -180,3 +180,72 @@ func TestNothingGoesOutBeforeItIsCommittedWhereReadingBegins(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestInputStartDecidesWhereNothingIsCommitted(t *testing.T) {
+	for start, want := range map[string][]string{
+		"earliest":             numbers("ada@example.com", 0, 4),
+		"latest":               numbers("ada@example.com", 3, 4),
+		"2026-11-09T00:00:02Z": numbers("ada@example.com", 2, 4),
+	} {
+		t.Run(start, func(t *testing.T) {
+			b := brokertest.Fake(t)
+			h := newHub(t, b, 1)
+			var err error
+			if h.start, err = ParseStart(start); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				b.Produce(h.record(0, i, message(numbers("ada@example.com", i, i+1)...)))
+			}
+			r := h.run()
+			h.eventually("active", r.active)
+			b.Produce(h.record(0, 3, message("ada@example.com/3")))
+			h.drained()
+			if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], want) {
+				t.Errorf("split %v, want %v", ids["ada@example.com"], want)
+			}
+		})
+	}
+}
+
+func TestAPartitionThatIsAddedIsReadFromItsBeginning(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 1)
+	h.start, _ = ParseStart("latest")
+	h.b.Produce(h.record(0, 0, message("ada@example.com/0")))
+	r := h.run()
+	h.eventually("active", r.active)
+	if _, err := h.b.Admin().UpdatePartitions(context.Background(), 2, h.raw); err != nil {
+		t.Fatal(err)
+	}
+	late := h.b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner())) // one that knows the new partition
+	if err := late.ProduceSync(context.Background(), h.record(1, 1, message("ada@example.com/1"))).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	r.group.ForceMetadataRefresh() // else it takes metadataAge
+	h.drained()
+	if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], numbers("ada@example.com", 1, 2)) {
+		t.Errorf("split %v, want what came after the start", ids)
+	}
+}
+
+func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 2)
+		h.uneven(2, 0, 10)
+		r := h.run()
+		h.drained()
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		h.uneven(2, 10, 20)
+		cut := make(kadm.Offsets)
+		cut.AddOffset(h.raw, 1, 15, -1)
+		if _, err := b.Admin().DeleteRecords(context.Background(), cut); err != nil {
+			t.Fatal(err)
+		}
+		err := h.ended(h.run())
+		if err == nil || !strings.Contains(err.Error(), "6 messages are lost") || !strings.Contains(err.Error(), "--reset-offsets") {
+			t.Errorf("Run returned %v, want how many are lost and the remedy", err)
+		}
+	})
+}
