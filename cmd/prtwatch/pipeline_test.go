@@ -81,7 +81,10 @@ func newInstallation(t *testing.T, b *brokertest.Broker) *installation {
 // fill writes days of a made tenant to the input topic, unevenly, and tells the oracle.
 func (in *installation) fill(users, days int) {
 	in.t.Helper()
-	in.fillWith(tenant.Options{Users: users, Days: days, Thefts: 20})
+	if raceDetected() {
+		users = min(users, 8) // which takes as long as three times as many without it
+	}
+	in.fillWith(tenant.Options{Users: users, Days: days, Thefts: 40})
 }
 
 // fillWith is fill with a tenant of another kind; its seed, shape and oddities are the installation's.
