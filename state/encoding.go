@@ -134,6 +134,16 @@ func Carried(value []byte) int64 {
 	return r.offset()
 }
 
+// Bare returns an encoded profile without the offset that it carries, if any: value itself where there is none.
+func Bare(value []byte) []byte {
+	if Carried(value) == 0 {
+		return value
+	}
+	r := reader{data: value[1:]}
+	r.offset()
+	return append([]byte{profileVersion, 0}, r.data...)
+}
+
 // offset reads the flags, and the offset where they say that there is one.
 func (r *reader) offset() int64 {
 	switch r.byte() {

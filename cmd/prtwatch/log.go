@@ -16,11 +16,19 @@ func newLogger(cfg settings.Log, w io.Writer) *slog.Logger {
 	if err != nil {
 		level = slog.LevelInfo // ruled out by Validate
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if cfg.Format == "text" || cfg.Format == "auto" && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// readable writes a duration as people do: JSON would have it in nanoseconds, and not say so.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // isTerminal reports whether a person sees what is written to w, or types what is read.

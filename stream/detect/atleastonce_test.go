@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,4 +247,35 @@ func (s *stage) wantKept(user string, carried, checkpoint int64) error {
 			state.Carried(profile), cp.Offset, carried, checkpoint))
 	}
 	return errors.Join(err, cpErr, lease.Release())
+}
+
+// What profiles say that they have taken in is not judged again: by then they have forgotten hours that
+// they knew the first time.
+func TestAtLeastOnceWhatAProfileHasTakenInIsNotJudgedAgain(t *testing.T) {
+	h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+	one := h.start("one", dir, atLeastOnce)
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	h.judged()
+	var refusing atomic.Bool
+	refusing.Store(true)
+	cluster := h.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if request.(*kmsg.OffsetCommitRequest).Group != h.group || !refusing.Load() {
+			return nil, nil, false
+		}
+		return nil, errors.New("no commits"), true
+	})
+	h.produce(signIn("known", ada, "192.0.2.1", "64500", 2), signIn("later", ada, "203.0.113.1", "64501", 500))
+	h.until("the alert", func() bool { return h.alerts()["later"] == 1 })
+	h.until("the profile", func() bool { return len(h.b.ReadAll(h.topics.Baseline)) >= 2 })
+	if err := one.stop(); err != nil {
+		t.Log(err)
+	}
+	refusing.Store(false)
+	h.start("one", dir, atLeastOnce)
+	h.judged()
+	if got := h.alerts(); got["known"] > 0 {
+		t.Errorf("an alert was made up: %v", got)
+	}
 }

@@ -50,6 +50,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/state"
@@ -86,6 +87,8 @@ type Deps struct {
 	patience time.Duration // of a restore in which nothing moves: see restorePatience
 	sayEvery time.Duration // see sayEvery
 	pace     func() pace   // of the next transaction
+
+	restores *semaphore.Weighted // of all members; set by New
 }
 
 func (d *Deps) lookEvery() time.Duration {
@@ -111,6 +114,7 @@ type Stage struct {
 
 // New returns a Stage for a valid configuration.
 func New(cfg Config, deps Deps) *Stage {
+	deps.restores = semaphore.NewWeighted(restoresAtOnce)
 	s := &Stage{cfg: cfg, deps: deps}
 	n := cfg.Members
 	if n == 0 {
@@ -203,18 +207,18 @@ func (s *Stage) learn(ctx context.Context, client *kgo.Client, admin *kadm.Clien
 // is restored, and if not, what is missing: how much was read, how fast, and how long the rest
 // will take. Owning no partition is ready.
 func (s *Stage) Ready() (bool, string) {
-	var all restores
+	var under, over restores
 	for _, m := range s.members {
-		under, joined := m.roster.restoring()
+		u, o, joined := m.roster.restoring()
 		if !joined {
 			return false, "detect: joining the consumer group"
 		}
-		all = append(all, under...)
+		under, over = append(under, u...), append(over, o...)
 	}
-	if len(all) == 0 {
+	if len(under) == 0 {
 		return true, ""
 	}
-	return false, "detect: " + all.say(time.Now())
+	return false, "detect: " + under.say(time.Now(), over)
 }
 
 // Partitions returns how many partitions this process judges and how many it restores.

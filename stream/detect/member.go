@@ -255,6 +255,7 @@ func (m *member) assigned(ctx context.Context, client *kgo.Client, added map[str
 // lost hears of partitions that are another's already.
 func (m *member) lost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 	partitions := gone[m.deps.Topics.Signins]
+	m.roster.outside()
 	m.roster.revoke(partitions)
 	if len(partitions) > 0 {
 		m.log.Info("partitions lost", "partitions", partitions)

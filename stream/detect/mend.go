@@ -2,6 +2,7 @@ package detect
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
@@ -32,19 +33,40 @@ const lookEvery = 10 * time.Second
 // has no profile to carry it.
 const offsetHeader = "offset"
 
-// carriedBy returns the offset that a record of the baseline topic carries; 0 is none.
-func carriedBy(r *kgo.Record) int64 {
+// topicHeader is the header that names, by its id in hex, the topic of which a record carries an offset: of a
+// sign-ins topic that was made again since it says nothing.
+const topicHeader = "topic"
+
+// carriedBy returns the offset of the sign-ins topic that a record of the baseline topic carries; 0 is none.
+func (b *baselineTopic) carriedBy(r *kgo.Record) (offset int64) {
 	if r.Value != nil {
-		return state.Carried(r.Value)
+		offset = state.Carried(r.Value)
 	}
 	for _, h := range r.Headers {
-		if h.Key == offsetHeader {
-			if offset, err := strconv.ParseInt(string(h.Value), 10, 64); err == nil && offset > 0 {
-				return offset
+		switch h.Key {
+		case topicHeader:
+			if string(h.Value) != hex.EncodeToString(b.signins[:]) {
+				return 0
+			}
+		case offsetHeader:
+			if at, err := strconv.ParseInt(string(h.Value), 10, 64); err == nil && r.Value == nil {
+				offset = max(at, 0)
 			}
 		}
 	}
-	return 0
+	return offset
+}
+
+// carries returns the headers of a record that carries an offset: in its profile, or where that is nil in
+// a header.
+func (b *baselineTopic) carries(profile []byte, offset int64) (headers []kgo.RecordHeader) {
+	if b.signins != [16]byte{} { // of brokers that name topics by ids
+		headers = append(headers, kgo.RecordHeader{Key: topicHeader, Value: hex.AppendEncode(nil, b.signins[:])})
+	}
+	if profile == nil {
+		headers = append(headers, kgo.RecordHeader{Key: offsetHeader, Value: strconv.AppendInt(nil, offset, 10)})
+	}
+	return headers
 }
 
 // interrupted reports whether the baseline partition has records behind next that are not ours.
@@ -106,7 +128,7 @@ func (d *atLeastOnce) survey(ctx context.Context, a *assignment) error {
 	ahead := false
 	err = d.span(ctx, a.partition, a.next, end.Offset, d.cfg.TransactionTimeout, func(r *kgo.Record) error {
 		latest[string(r.Key)], last = r, r.Timestamp
-		ahead = ahead || carriedBy(r) > a.judged
+		ahead = ahead || d.baseline.carriedBy(r) > a.judged
 		return nil
 	}, func(int64) {})
 	if err != nil || ahead {
@@ -118,7 +140,7 @@ func (d *atLeastOnce) survey(ctx context.Context, a *assignment) error {
 		if err != nil {
 			return err
 		}
-		switch offset := carriedBy(r); {
+		switch offset := d.baseline.carriedBy(r); {
 		case held != nil && offset < state.Carried(held), held == nil && r.Value != nil && offset <= a.judged:
 			stale[user] = true
 		}

@@ -29,21 +29,25 @@ func (p progress) pace(now time.Time) (perSecond float64, left time.Duration) {
 // restores are restores that go on at the same time.
 type restores []progress
 
-// sum is the progress of all: their paces add up, and the slowest decides what is left.
+// sum is the progress of all. Their paces add up; some may wait for others to end.
 func (rs restores) sum(now time.Time) (done, all int64, perSecond float64, left time.Duration) {
 	for _, p := range rs {
-		pace, rest := p.pace(now)
+		pace, _ := p.pace(now)
 		done += p.done()
 		all += p.end - p.from
 		perSecond += pace
-		left = max(left, rest)
+	}
+	if perSecond > 0 {
+		left = time.Duration(float64(all-done) / perSecond * float64(time.Second))
 	}
 	return done, all, perSecond, left
 }
 
-// say is the progress of all in words.
-func (rs restores) say(now time.Time) string {
+// say is the progress of all in words. Those that are over count among what is done.
+func (rs restores) say(now time.Time, over restores) string {
 	done, all, perSecond, left := rs.sum(now)
+	doneBefore, allBefore, _, _ := over.sum(now)
+	done, all = done+doneBefore, all+allBefore
 	said := fmt.Sprintf("restoring %d partitions, %d of %d records read", len(rs), done, all)
 	if perSecond > 0 {
 		said += fmt.Sprintf(", %.0f a second, about %s left", perSecond, roundUp(left))

@@ -42,7 +42,8 @@ type assignment struct {
 	committedHour int32
 	memberID      string // under which it was assigned
 	overwritten   map[string]bool
-	bare          bool // the restore met a record that carries no offset
+	bare          bool  // the restore met a record that carries no offset
+	carried       int64 // the highest offset that a record carried which the restore met
 
 	// hour is the event time of the partition as of what is committed, now as of the work in
 	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
@@ -106,6 +107,13 @@ func (r *roster) assign(added []int32, memberID string, pause func()) {
 		r.mu.owned[p] = &assignment{partition: p, ctx: ctx, end: end, since: time.Now(), memberID: memberID}
 	}
 	r.wake()
+}
+
+// outside notes that the group has forgotten us, until it assigns something again, be it nothing.
+func (r *roster) outside() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.joined = false
 }
 
 // revoke notes that partitions are not ours any more.
@@ -281,14 +289,16 @@ func (r *roster) count() (run, rest int) {
 }
 
 // restoring returns how far the restores of those partitions are that the member does not judge
-// yet, and false where it has not joined the group.
-func (r *roster) restoring() (under restores, joined bool) {
+// yet, those of the others, and false where it has not joined the group.
+func (r *roster) restoring() (under, over restores, joined bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.mu.owned {
-		if a.phase != running {
+		if a.phase == running {
+			over = append(over, a.restore)
+		} else {
 			under = append(under, a.restore)
 		}
 	}
-	return under, r.mu.joined
+	return under, over, r.mu.joined
 }

@@ -2,6 +2,7 @@ package detect_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -162,6 +163,68 @@ func TestTopicsThatChangeUnderARunningInstance(t *testing.T) {
 				if err := one.stop(); err != nil {
 					t.Error(err)
 				}
+			})
+		})
+	}
+}
+
+// Offsets in profiles are those of one sign-ins topic: where it was made again they silence nobody, and a
+// loss is refused first, wherever it shows.
+func TestAtLeastOnceASigninsTopicThatIsMadeAgainSilencesNobody(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(h *house)
+		want  string // what it says; nothing where it goes on
+	}{
+		{"made again", func(h *house) { h.recreate(h.topics.Signins, nil) }, "pass --accept-loss"},
+		{"made again, and the offsets kept", func(h *house) {
+			offsets := h.offsets()
+			h.recreate(h.topics.Signins, nil)
+			h.commit(offsets)
+		}, "the topic was made again"},
+		{"made again, and the offsets gone", func(h *house) {
+			h.forget()
+			h.recreate(h.topics.Signins, nil)
+		}, "the topic was made again"},
+		{"made again and longer, and the offsets gone", func(h *house) {
+			h.forget()
+			h.recreate(h.topics.Signins, nil)
+			for hour := range 40 {
+				h.tick(hour)
+			}
+		}, "the topic was made again"},
+		{"offsets expired, and a sign-in deleted that nobody judged", func(h *house) {
+			h.produce(signIn("lost", ada, "203.0.113.7", "64502", 20))
+			h.forget()
+			h.empty(h.topics.Signins)
+		}, "profiles know what is below offset 20, and sign-ins from there to offset 20 are deleted"},
+		{"offsets expired, and nothing lost", func(h *house) { h.forget() }, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+				h, dir := newHouse(t, b), t.TempDir()
+				for i := range 20 {
+					h.produce(signIn(fmt.Sprint("known", i), ada, "192.0.2.1", "64500", i))
+				}
+				one := h.start("one", dir, atLeastOnce)
+				h.judged()
+				if err := one.stop(); err != nil {
+					t.Fatal(err)
+				}
+				test.spoil(h)
+				option := stageOption(nothing)
+				if test.want != "" {
+					h.start("one", dir, atLeastOnce).expect(test.want)
+					h.start("two", t.TempDir(), atLeastOnce).expect(test.want)
+					option = lossy
+				}
+				last := h.start("one", dir, atLeastOnce, option)
+				h.until("the stage to be ready", func() bool { ready, _ := last.Ready(); return ready })
+				h.produce(signIn("known", ada, "192.0.2.1", "64500", 22), signIn("thief", ada, "203.0.113.9", "64511", 23))
+				// The group may have committed more than the new topic has: h.judged would not wait.
+				h.until("the thief's alert", func() bool { return h.alerts()["thief"] > 0 })
+				h.wantCounts("known0", "thief")
 			})
 		})
 	}

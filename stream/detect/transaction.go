@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -238,8 +237,8 @@ func (m *member) flush(ctx context.Context) error {
 // produceProfile hands a profile to the client, or with nil its deletion as of offset.
 func (m *member) produceProfile(ctx context.Context, a *assignment, user string, profile []byte, offset int64, failed func(*kgo.Record, error)) {
 	record := &kgo.Record{Topic: m.deps.Topics.Baseline, Partition: a.partition, Key: []byte(user), Value: profile}
-	if profile == nil && m.deps.AtLeastOnce {
-		record.Headers = []kgo.RecordHeader{{Key: offsetHeader, Value: strconv.AppendInt(nil, offset, 10)}}
+	if m.deps.AtLeastOnce {
+		record.Headers = m.baseline.carries(profile, offset)
 	}
 	m.client.Produce(ctx, record, func(r *kgo.Record, err error) {
 		if err == nil && r.Offset < a.next {
