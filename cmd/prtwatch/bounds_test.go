@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/internal/tenant"
+	"github.com/prtwatch/prtwatch/state"
 )
 
 // The sizes of messages that a broker takes by default.
@@ -129,4 +132,73 @@ func (in *installation) writeLargest(at time.Time) {
 		}
 		in.inputBroker.Produce(&kgo.Record{Topic: in.input, Partition: int32(p), Value: message, Timestamp: at})
 	}
+}
+
+// An instance that comes with an empty folder restores what all the others have learned. What it takes for that
+// does not grow with it.
+func TestARestoreOfManyPartitionsTakesBoundedMemory(t *testing.T) {
+	if raceDetected() {
+		t.Skip("-race")
+	}
+	const partitions = 32
+	perPartition := scaled(8<<20, 16<<20)
+	b := brokertest.Fake(t)
+	in := newInstallation(t, b)
+	baseline := b.Name("many-profiles")
+	in.config = append(in.config, "--set", "topics.partitions="+fmt.Sprint(partitions), "--set", "topics.signins="+b.Name("many-signins"),
+		"--set", "topics.alerts="+b.Name("many-alerts"), "--set", "topics.baseline="+baseline)
+	if got := prtwatch("", append([]string{"topics", "--create"}, in.config...)...); got.code != 0 {
+		t.Fatalf("topics --create: %d %s", got.code, got.stderr)
+	}
+	profile := largeProfile(t)
+	client := b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedBytes(64<<20))
+	for n := range partitions * perPartition / len(profile) {
+		record := &kgo.Record{Topic: baseline, Partition: int32(n % partitions), Key: fmt.Appendf(nil, "user%d@example.com", n), Value: profile}
+		client.Produce(t.Context(), record, func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Errorf("producing: %v", err)
+			}
+		})
+	}
+	if err := client.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	i := in.start(t.TempDir(), "--only", "detect", "--accept-loss")
+	waitFor(t, "all partitions to be judged", func() bool {
+		code, _ := get(t, "http://"+i.address()+"/readyz")
+		return code == http.StatusOK
+	})
+	if got := i.metric("prtwatch_restore_records_total"); got < float64(partitions*(perPartition/len(profile))) {
+		t.Errorf("%v records were restored", got)
+	}
+	i.wantBoundedMemory(mostOfFew)
+	i.stop()
+}
+
+// largeProfile is the profile of a user with as many networks as one may have.
+func largeProfile(t *testing.T) []byte {
+	t.Helper()
+	cfg := state.DefaultConfig()
+	store, err := state.OpenTemporary(cfg, detector.Window, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	lease, err := store.Lease(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := detector.HourOf(time.Now())
+	profile, err := lease.ProfileAt("", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ip := range cfg.MaxIPs {
+		profile.See(fmt.Sprintf("2001:db8::%x", ip), fmt.Sprint(64496+ip%cfg.MaxASNs), now-int32(ip%300))
+	}
+	encoded, err := lease.Encoded("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encoded
 }

@@ -400,6 +400,29 @@ func (h *house) evict(instances ...string) {
 	}
 }
 
+// Who is in no group judges nothing, though he has done so before.
+func TestAnInstanceThatItsGroupForgotIsNotReady(t *testing.T) {
+	classicOnly(t)
+	h := newHouse(t, brokertest.Fake(t))
+	one := h.start("one", t.TempDir())
+	ready := func() bool { ready, _ := one.Ready(); return ready }
+	h.until("the stage to be ready", ready)
+	var refusing atomic.Bool
+	refusing.Store(true)
+	cluster := h.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return nil, errors.New("nobody joins"), refusing.Load()
+	})
+	h.evict("one-0", "one-1")
+	h.until("the stage to wait for the group", func() bool {
+		ready, waits := one.Ready()
+		return !ready && strings.Contains(waits, "joining the consumer group")
+	})
+	refusing.Store(false)
+	h.until("the stage to be ready again", ready)
+}
+
 // Deletions can be read for delete.retention.ms, and then are gone from the topic, as is what they
 // deleted. An instance that was away for longer holds users whom nothing there speaks of.
 func TestWhoWasDeletedWhileAnInstanceWasAwayStaysDeleted(t *testing.T) {
