@@ -6,8 +6,7 @@ import (
 )
 
 // The rates. "row N" is a row of the project's table of published figures (RATES), "measured" is from real
-// records (FACTS), "assumption" is nobody's figure. Issue 7 makes those that matter options
-// and sweeps them.
+// records, "assumption" is nobody's figure.
 const (
 	signInsPerUserDay   = 80   // median, log-normal: row 30
 	userSigma           = 0.80 // how users differ; with daySigma p99 is ten times the median: rows 30, 33

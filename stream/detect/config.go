@@ -36,7 +36,7 @@ const (
 	Consumer = "consumer"
 )
 
-// DefaultConfig returns the defaults that CONTRACTS names.
+// DefaultConfig returns the defaults. Of the session timeout docs/reliability.md has the figures (Failover).
 func DefaultConfig() Config {
 	return Config{
 		Group:              "prtwatch-detect",
