@@ -1,0 +1,224 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Stage is a group that reads a topic.
+type Stage struct{ Group, Topic string }
+
+// Flow is a pipeline of two stages: the first reads a topic to which nothing is added any more, and
+// has written what became of each record when it commits its offset; the second commits with its
+// results.
+type Flow struct{ First, Second Stage }
+
+// State is how far a flow had come at a moment.
+type State struct {
+	At            time.Time
+	first, second []int64 // committed, a partition each
+}
+
+// Ends is where the topics of a flow end.
+type Ends struct{ first, second []int64 }
+
+// State asks how far the flow is. A topic that is not there yet has no partitions.
+func (b *Broker) State(ctx context.Context, f Flow) (s State, err error) {
+	if s.first, err = b.committed(ctx, f.First); err != nil {
+		return s, err
+	}
+	if s.second, err = b.committed(ctx, f.Second); err != nil {
+		return s, err
+	}
+	s.At = time.Now()
+	return s, nil
+}
+
+// committed are a group's offsets, 0 where there is none.
+func (b *Broker) committed(ctx context.Context, s Stage) ([]int64, error) {
+	offsets, err := b.Admin.FetchOffsets(ctx, s.Group)
+	if kerr.IsRetriable(err) {
+		return nil, nil // nobody has had a group yet, and the broker is about to make their topic
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for the offsets of group %s: %w", s.Group, err)
+	}
+	var at []int64
+	for partition, o := range offsets[s.Topic] {
+		for int(partition) >= len(at) {
+			at = append(at, 0)
+		}
+		at[partition] = max(0, o.At)
+	}
+	return at, nil
+}
+
+// FirstDone reports whether the first stage has committed all of its topic.
+func (b *Broker) FirstDone(ctx context.Context, f Flow, s State) (bool, error) {
+	end, err := b.End(ctx, f.First.Topic)
+	if err != nil {
+		return false, err
+	}
+	return covers(s.first, end), nil
+}
+
+// Ends returns where the last records of both topics end, once the first stage is done. What
+// follows the last record of a partition is markers of transactions, which nobody commits.
+func (b *Broker) Ends(ctx context.Context, f Flow) (e Ends, err error) {
+	if e.first, err = b.End(ctx, f.First.Topic); err != nil {
+		return e, err
+	}
+	if e.second, err = b.End(ctx, f.Second.Topic); err != nil {
+		return e, err
+	}
+	e.second, err = b.lastRecords(ctx, f.Second.Topic, e.second)
+	return e, err
+}
+
+// End returns where the partitions of a topic end.
+func (b *Broker) End(ctx context.Context, topic string) ([]int64, error) {
+	listed, err := b.Admin.ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking where topic %s ends: %w", topic, err)
+	}
+	end := make([]int64, len(listed[topic]))
+	for partition, o := range listed[topic] {
+		end[partition] = o.Offset
+	}
+	return end, nil
+}
+
+// tail is how far before its end the last record of a partition is looked for first: markers come one
+// a transaction, and records by the thousand between two of them.
+const tail = 16
+
+// lastRecords returns for each partition the offset after its last record.
+func (b *Broker) lastRecords(ctx context.Context, topic string, end []int64) ([]int64, error) {
+	last := make([]int64, len(end))
+	for back := int64(tail); ; back *= 16 {
+		if err := b.readTail(ctx, topic, end, last, back); err != nil {
+			return nil, fmt.Errorf("looking for the last records of topic %s: %w", topic, err)
+		}
+		missing := false
+		for p := range end {
+			missing = missing || last[p] == 0 && end[p] > back
+		}
+		if !missing {
+			return last, nil
+		}
+	}
+}
+
+// readTail reads what is left from back offsets before the end, and notes the last record of each partition.
+func (b *Broker) readTail(ctx context.Context, topic string, end, last []int64, back int64) error {
+	from := make(map[int32]kgo.Offset)
+	at := make([]int64, len(end))
+	for p := range end {
+		at[p] = max(0, end[p]-back)
+		if end[p] > 0 {
+			from[int32(p)] = kgo.NewOffset().At(at[p])
+		}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+		kgo.KeepControlRecords(), kgo.FetchMaxWait(100*time.Millisecond))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for !covers(at, end) {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return err
+		}
+		for _, e := range fetches.Errors() {
+			return e.Err
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			at[r.Partition] = r.Offset + 1
+			if !r.Attrs.IsControl() && r.Offset < end[r.Partition] {
+				last[r.Partition] = r.Offset + 1
+			}
+		})
+	}
+	return nil
+}
+
+// Done reports whether in this state both stages had committed everything up to the ends.
+func (s State) Done(e Ends) bool { return len(e.second) > 0 && covers(s.second, e.second) }
+
+// Progress is how much of both stages' work is done in this state, 0 to 1: the mean of the two.
+func (s State) Progress(e Ends) float64 {
+	return (share(s.first, e.first) + share(s.second, e.second)) / 2
+}
+
+func share(at, end []int64) float64 {
+	var done, all int64
+	for p := range end {
+		all += end[p]
+		if p < len(at) {
+			done += min(at[p], end[p])
+		}
+	}
+	if all == 0 {
+		return 0
+	}
+	return float64(done) / float64(all)
+}
+
+// covers reports whether no partition is behind its end.
+func covers(at, end []int64) bool {
+	for p := range end {
+		if end[p] > 0 && (p >= len(at) || at[p] < end[p]) {
+			return false
+		}
+	}
+	return true
+}
+
+// ReadCommitted calls each with every committed record of the topic, up to where it ends now.
+func (b *Broker) ReadCommitted(ctx context.Context, topic string, each func(*kgo.Record)) error {
+	end, err := b.End(ctx, topic)
+	if err != nil {
+		return err
+	}
+	from := make(map[int32]kgo.Offset)
+	for p := range end {
+		if end[p] > 0 {
+			from[int32(p)] = kgo.NewOffset().AtStart()
+		}
+	}
+	if len(from) == 0 {
+		return nil
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+		kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	at := slices.Repeat([]int64{0}, len(end))
+	for !covers(at, end) {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return fmt.Errorf("reading topic %s: %w", topic, err)
+		}
+		for _, e := range fetches.Errors() {
+			return fmt.Errorf("reading topic %s: %w", topic, e.Err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			at[r.Partition] = r.Offset + 1
+			if !r.Attrs.IsControl() {
+				each(r)
+			}
+		})
+	}
+	return nil
+}
