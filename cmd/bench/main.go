@@ -26,6 +26,8 @@ import (
 	"github.com/prtwatch/prtwatch/cmd/bench/broker"
 	"github.com/prtwatch/prtwatch/cmd/bench/contender"
 	"github.com/prtwatch/prtwatch/cmd/bench/corpus"
+	"github.com/prtwatch/prtwatch/cmd/bench/decode"
+	"github.com/prtwatch/prtwatch/cmd/bench/latency"
 	"github.com/prtwatch/prtwatch/cmd/bench/report"
 )
 
@@ -45,6 +47,11 @@ const (
 func main() {
 	if len(os.Args) == 4 && os.Args[1] == noopCommand {
 		exitOn(contender.ReadAll(context.Background(), os.Args[2], os.Args[3], os.Stdout))
+	}
+	if len(os.Args) == 3 && os.Args[1] == decodeCommand {
+		records, err := decode.File(os.Args[2])
+		fmt.Println(records)
+		exitOn(err)
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -159,8 +166,8 @@ func (b *bench) parse(args []string) error {
 		return fmt.Errorf("--times %d: at least 1 is needed", o.times)
 	case o.users < 1:
 		return fmt.Errorf("--users %d: at least 1 is needed", o.users)
-	case o.lasts < time.Second || o.lasts > longestLatency:
-		return fmt.Errorf("--for %s: is not within 1s and %s", o.lasts, longestLatency)
+	case o.lasts < time.Second || o.lasts > latency.Longest:
+		return fmt.Errorf("--for %s: is not within 1s and %s", o.lasts, latency.Longest)
 	}
 	return nil
 }
@@ -182,10 +189,12 @@ type measurement struct {
 }
 
 // measurements are the parts, in the order in which they run.
-const longestLatency = 50 * time.Minute
-
 var measurements = []measurement{
 	{"table", (*bench).table},
+	{"latency", (*bench).latency},
+	{"million", (*bench).million},
+	{"replay", (*bench).replay},
+	{"idle", (*bench).idle},
 }
 
 func names() (all []string) {
@@ -274,10 +283,11 @@ func (b *bench) makeCorpus(ctx context.Context) (err error) {
 		return err
 	}
 	began := time.Now()
-	b.corpus, err = corpus.Make(ctx, corpus.Options{
-		Topic: rawTopic, Users: b.users, Seed: b.seed,
-		Samples: filepath.Join(b.repository, "stream", "entra", "testdata", "non_interactive_user_sign_in_logs.jsonl"),
-	}, b.broker.Addr)
+	topic, err := corpus.Open(b.broker.Addr, rawTopic)
+	if err != nil {
+		return err
+	}
+	b.corpus, err = corpus.Make(ctx, corpus.Options{Users: b.users, Seed: b.seed, Samples: b.samples()}, topic)
 	if err != nil {
 		return err
 	}
@@ -285,8 +295,18 @@ func (b *bench) makeCorpus(ctx context.Context) (err error) {
 	return nil
 }
 
+// samples is the file of real records that made ones are compared with.
+func (b *bench) samples() string {
+	return filepath.Join(b.repository, "stream", "entra", "testdata", "non_interactive_user_sign_in_logs.jsonl")
+}
+
 func (b *bench) raw() contender.Raw {
 	return contender.Raw{Broker: b.broker, Topic: rawTopic, SignIns: b.corpus.SignIns, Dir: b.dir}
+}
+
+// prtwatch is the contender that all is about.
+func (b *bench) prtwatch() contender.Prtwatch {
+	return contender.Prtwatch{Binary: b.binary, Set: b.set}
 }
 
 // markdown is the report.
@@ -309,7 +329,11 @@ func (b *bench) markdown(ctx context.Context) string {
 		fmt.Fprintf(&s, "- WRONG: %s\n", wrong)
 	}
 	if len(b.results) > 0 {
-		fmt.Fprintf(&s, "\n## Targets\n\n%s", report.Targets(b.results))
+		s.WriteString("\n## Targets\n\n")
+		if b.quick {
+			s.WriteString("A quick run: it shows that everything works. Its figures and verdicts mean nothing.\n\n")
+		}
+		s.WriteString(report.Targets(b.results))
 	}
 	return s.String()
 }

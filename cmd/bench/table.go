@@ -39,7 +39,7 @@ func (b *bench) table(ctx context.Context) error {
 	contenders := []contender.Contender{
 		contender.Noop{Command: []string{self, noopCommand}},
 		contender.Streams{Folder: streams, Set: b.streamsSet},
-		contender.Prtwatch{Binary: b.binary, Set: b.set},
+		b.prtwatch(),
 	}
 	taken := make([]figures, len(contenders))
 	for turn := range b.times {

@@ -45,21 +45,15 @@ func (w Prtwatch) Run(ctx context.Context, raw Raw, number int) (o Outcome, err 
 		return o, err
 	}
 	defer p.Kill()
-	if o, err = watch(ctx, p, raw, i.Flow()); err != nil {
+	if o, err = i.Watch(ctx, p); err != nil {
 		return o, err
 	}
-	if err := p.Stop(stopLimit); err != nil {
-		return o, err
-	}
-	o.Flowing = true
-	o.Alerts, err = alerts(ctx, raw.Broker, i.Topic("alerts"))
-	return o, errors.Join(err, raw.Broker.Delete(ctx, name), os.RemoveAll(i.State))
+	return o, errors.Join(p.Stop(stopLimit), raw.Broker.Delete(ctx, name), os.RemoveAll(i.State))
 }
 
 // Instance is one installation of prtwatch: a process, its topics, groups and state.
 type Instance struct {
 	State string // the folder
-	HTTP  string // where it listens
 
 	prtwatch Prtwatch
 	raw      Raw
@@ -87,7 +81,7 @@ func (i *Instance) config() (args []string) {
 	set := []string{
 		"kafka.brokers=" + i.raw.Broker.Addr, "input.topics=" + i.raw.Topic, "state.dir=" + i.State, "instance=bench",
 		"split.group=" + i.Flow().First.Group, "detect.group=" + i.Flow().Second.Group,
-		"http.listen=" + i.listen(), "log.format=text",
+		"http.listen=127.0.0.1:0", "log.format=text",
 	}
 	for _, key := range []string{"signins", "baseline", "alerts", "dead_letter"} {
 		set = append(set, "topics."+key+"="+i.Topic(key))
@@ -96,13 +90,6 @@ func (i *Instance) config() (args []string) {
 		args = append(args, "--set", kv)
 	}
 	return args
-}
-
-func (i *Instance) listen() string {
-	if i.HTTP != "" {
-		return i.HTTP
-	}
-	return "127.0.0.1:0"
 }
 
 // CreateTopics makes its topics as its users do.
@@ -114,7 +101,19 @@ func (i *Instance) CreateTopics(ctx context.Context) error {
 	return nil
 }
 
-// Start runs it.
-func (i *Instance) Start() (*process.Process, error) {
-	return process.Start("prtwatch", logFile(i.raw, i.name), append([]string{i.prtwatch.Binary, "run"}, i.config()...)...)
+// Watch waits until a process of the instance has judged all of the raw topic, and says what it took.
+func (i *Instance) Watch(ctx context.Context, p *process.Process) (Outcome, error) {
+	o, err := watch(ctx, p, i.raw, i.Flow())
+	if err != nil {
+		return o, err
+	}
+	o.Flowing = true
+	o.Alerts, err = alerts(ctx, i.raw.Broker, i.Topic("alerts"))
+	return o, err
+}
+
+// Start runs it, with more arguments where there are any.
+func (i *Instance) Start(args ...string) (*process.Process, error) {
+	argv := append([]string{i.prtwatch.Binary, "run"}, i.config()...)
+	return process.Start("prtwatch", logFile(i.raw, i.name), append(argv, args...)...)
 }

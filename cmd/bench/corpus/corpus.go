@@ -7,8 +7,11 @@
 package corpus
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -30,7 +33,6 @@ var start = time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 
 // Corpus is what was made.
 type Corpus struct {
-	Topic    string
 	Users    int
 	Seed     uint64
 	SignIns  int
@@ -40,31 +42,34 @@ type Corpus struct {
 
 	// Rows are the ids of the sign-ins that the query returns, each once.
 	Rows map[string]bool
+
+	made *tenant.Tenant // at the end of the history
 }
 
-// Writer takes messages. newest is the time of a message's newest sign-in, at which it is written.
-type Writer func(message []byte, newest time.Time) error
+// Sink takes messages: a Topic, or a file.
+type Sink interface {
+	// Write takes a message whose newest sign-in is of that time. It may keep message, not change it.
+	Write(message []byte, newest time.Time) error
+	// Close returns when everything is written.
+	Close(ctx context.Context) error
+}
 
 // Options say what to make.
 type Options struct {
-	Topic   string // exists
 	Users   int
 	Seed    uint64
 	Samples string // a file of real records, a line each
 }
 
-// Make makes the sign-ins of the tenant and writes them.
-func Make(ctx context.Context, o Options, brokers string) (*Corpus, error) {
-	c := &Corpus{Topic: o.Topic, Users: o.Users, Seed: o.Seed}
-	made, err := tenant.New(tenant.Options{Users: o.Users, Days: Days, Seed: o.Seed, Start: start})
+// Make makes the sign-ins of the tenant, writes them and closes the sink.
+func Make(ctx context.Context, o Options, to Sink) (*Corpus, error) {
+	c := &Corpus{Users: o.Users, Seed: o.Seed}
+	end := start.AddDate(0, 0, Days)
+	made, err := tenant.New(tenant.Options{Users: o.Users, Days: Days, Rate: presentRate, Seed: o.Seed, Start: start})
 	if err != nil {
 		return nil, err
 	}
 	query, err := oracle.New(oracle.Options{OpenFarEdge: true})
-	if err != nil {
-		return nil, err
-	}
-	topic, err := Open(brokers, o.Topic)
 	if err != nil {
 		return nil, err
 	}
@@ -77,10 +82,10 @@ func Make(ctx context.Context, o Options, brokers string) (*Corpus, error) {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
 		defer close(messages)
-		err := pack(made, func(message []byte, newest time.Time) error {
+		err := pack(history(made, end), func(message []byte, newest time.Time) error {
 			c.Messages++
 			c.Bytes += int64(len(message))
-			if err := topic.Write(message, newest); err != nil {
+			if err := to.Write(message, newest); err != nil {
 				return err
 			}
 			select {
@@ -96,7 +101,7 @@ func Make(ctx context.Context, o Options, brokers string) (*Corpus, error) {
 		if err != nil {
 			return err
 		}
-		return topic.Close(ctx)
+		return to.Close(ctx)
 	})
 	work.Go(func() error {
 		for message := range messages {
@@ -113,34 +118,75 @@ func Make(ctx context.Context, o Options, brokers string) (*Corpus, error) {
 	for _, row := range query.Rows() {
 		c.Rows[row.ID] = true
 	}
-	c.Likeness = likeness.result()
+	c.Likeness, c.made = likeness.result(), made
 	return c, nil
 }
 
-// pack makes messages of all of the tenant's history.
-func pack(made *tenant.Tenant, write Writer, each func(tenant.SignIn)) error {
+// history is the sign-ins before the end.
+func history(made *tenant.Tenant, end time.Time) iter.Seq[tenant.SignIn] {
+	return func(yield func(tenant.SignIn) bool) {
+		for {
+			if s, more := made.Next(); !more || !s.Time.Before(end) || !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// pack makes messages of sign-ins.
+func pack(signIns iter.Seq[tenant.SignIn], write func([]byte, time.Time) error, each func(tenant.SignIn)) error {
 	var packer tenant.Packer
 	var newest time.Time
-	for {
-		s, more := made.Next()
-		message := []byte(nil)
-		if more {
-			each(s)
-			message = packer.Add(s.Record)
-		} else {
-			message = packer.Flush()
-		}
-		if message != nil {
+	for s := range signIns {
+		if message := packer.Add(s.Record); message != nil {
 			if err := write(message, newest); err != nil {
 				return err
 			}
 		}
-		if !more {
-			return nil
-		}
+		each(s)
 		newest = s.Time
 	}
+	if message := packer.Flush(); message != nil {
+		return write(message, newest)
+	}
+	return nil
 }
+
+// presentRate is at how many sign-ins a second the tenant goes on after its history.
+const presentRate = 10_000
+
+// WritePresent writes what the tenant does after its history, as if there were many copies of it:
+// each sign-in is one of the copy that pick returns, whose users are those that Copy names. Each
+// call goes on where the one before ended.
+func (c *Corpus) WritePresent(ctx context.Context, brokers, topic string, count int, pick func(n int) int) error {
+	to, err := Open(brokers, topic)
+	if err != nil {
+		return err
+	}
+	n := 0
+	signIns := func(yield func(tenant.SignIn) bool) {
+		for ; n < count && ctx.Err() == nil; n++ {
+			s, _ := c.made.Next()
+			s.Record = rename(s.Record, pick(n))
+			if !yield(s) {
+				return
+			}
+		}
+	}
+	err = pack(signIns, to.Write, func(tenant.SignIn) {})
+	return errors.Join(err, ctx.Err(), to.Close(ctx))
+}
+
+// upnField is what the UPN stands behind in a record.
+var upnField = []byte(`"userPrincipalName":"`)
+
+// rename makes a record one of a copy of its user.
+func rename(record []byte, copyNumber int) []byte {
+	return bytes.Replace(record, upnField, append(bytes.Clone(upnField), Copy(copyNumber, "")...), 1)
+}
+
+// Copy is the UPN of a user in one of the copies of the tenant.
+func Copy(number int, upn string) string { return fmt.Sprintf("c%d.%s", number, upn) }
 
 // Topic is written to as Azure does: no keys, one message after the other to all partitions in turn.
 type Topic struct {

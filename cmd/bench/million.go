@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/prtwatch/prtwatch/cmd/bench/contender"
+	"github.com/prtwatch/prtwatch/cmd/bench/corpus"
+	"github.com/prtwatch/prtwatch/cmd/bench/history"
+	"github.com/prtwatch/prtwatch/cmd/bench/process"
+	"github.com/prtwatch/prtwatch/cmd/bench/report"
+)
+
+// How many users the large state has, and how many sign-ins of theirs are then judged.
+const (
+	manyUsers   = 1_000_000
+	manySignIns = 500_000
+	quickUsers  = 20_000
+	quickMany   = 20_000
+)
+
+// million is the measurement of a large state.
+type million struct {
+	*bench
+	raw       contender.Raw
+	templates []history.Template
+	copies    int
+
+	full, restart, rate, ratio, peak report.Figure
+	alerts, alertsEmpty              int
+}
+
+// million measures with the state of a large tenant: how long it takes to come back, and what it
+// does to rate and memory. The same sign-ins run over an empty state.
+func (b *bench) million(ctx context.Context) error {
+	users, signIns := manyUsers, manySignIns
+	if b.quick {
+		users, signIns = quickUsers, quickMany
+	}
+	if err := b.makeCorpus(ctx); err != nil {
+		return err
+	}
+	m := &million{bench: b, raw: contender.Raw{Broker: b.broker, Topic: "bench.million.raw", SignIns: signIns, Dir: b.dir}}
+	if err := m.makeTemplates(ctx); err != nil {
+		return err
+	}
+	m.copies = (users + len(m.templates) - 1) / len(m.templates)
+	if err := b.broker.Create(ctx, m.raw.Topic, corpus.Partitions); err != nil {
+		return err
+	}
+	// A step that shares no factor with a count goes through all of it before it comes again.
+	if err := b.corpus.WritePresent(ctx, b.broker.Addr, m.raw.Topic, signIns, func(n int) int { return n * 7919 % m.copies }); err != nil {
+		return err
+	}
+	for turn := range b.times {
+		if err := m.turn(ctx, turn+1); err != nil {
+			return fmt.Errorf("run %d: %w", turn+1, err)
+		}
+	}
+	m.report()
+	return b.broker.Delete(ctx, "bench.million")
+}
+
+// makeTemplates has prtwatch judge the corpus and takes the profiles that it made.
+func (m *million) makeTemplates(ctx context.Context) (err error) {
+	i := m.prtwatch().Instance(m.bench.raw(), "bench.templates")
+	if err := i.CreateTopics(ctx); err != nil {
+		return err
+	}
+	if _, err := m.judge(ctx, i); err != nil {
+		return err
+	}
+	m.templates, err = history.Templates(ctx, m.broker, i.Topic("baseline"))
+	return errors.Join(err, m.broker.Delete(ctx, "bench.templates"), os.RemoveAll(i.State))
+}
+
+// judge runs an instance over its raw topic.
+func (m *million) judge(ctx context.Context, i *contender.Instance) (o contender.Outcome, err error) {
+	ctx, cancel := context.WithTimeout(ctx, runFor)
+	defer cancel()
+	p, err := i.Start()
+	if err != nil {
+		return o, err
+	}
+	defer p.Kill()
+	if o, err = i.Watch(ctx, p); err != nil {
+		return o, err
+	}
+	return o, p.Stop(stopLimit)
+}
+
+// turn measures once, on fresh topics.
+func (m *million) turn(ctx context.Context, turn int) error {
+	name := fmt.Sprintf("bench.million.%d", turn)
+	i := m.prtwatch().Instance(m.raw, name)
+	if err := i.CreateTopics(ctx); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := history.Fill(ctx, m.broker, i.Topic("baseline"), i.Topic("signins"), i.Flow().Second.Group, m.templates, m.copies); err != nil {
+		return err
+	}
+	m.logf("wrote %d profiles of %.0f bytes in %s", m.copies*len(m.templates), history.Size(m.templates), time.Since(began).Round(100*time.Millisecond))
+	// With the stage that restores alone: the other one would begin to judge.
+	for _, restored := range []*report.Figure{&m.full, &m.restart} {
+		took, usage, err := m.restore(ctx, i)
+		if err != nil {
+			return err
+		}
+		*restored = append(*restored, took.Seconds())
+		m.logf("restored in %.2f s, %.2f s of CPU, %d MB", took.Seconds(), usage.CPU.Seconds(), usage.Peak/1e6)
+	}
+	with, err := m.judge(ctx, i)
+	if err != nil {
+		return err
+	}
+	empty := m.prtwatch().Instance(m.raw, name+".empty")
+	if err := empty.CreateTopics(ctx); err != nil {
+		return err
+	}
+	without, err := m.judge(ctx, empty)
+	if err != nil {
+		return err
+	}
+	m.rate = append(m.rate, float64(m.raw.SignIns)/with.Wall.Seconds())
+	m.ratio = append(m.ratio, without.Wall.Seconds()/with.Wall.Seconds())
+	m.peak = append(m.peak, float64(with.Peak)/1e6)
+	m.alerts, m.alertsEmpty = len(with.Alerts), len(without.Alerts)
+	m.logf("with history %.2f s, %.2f s of CPU, %d MB, %d alerts; with an empty state %.2f s, %.2f s, %d MB, %d alerts", with.Wall.Seconds(),
+		with.CPU.Seconds(), with.Peak/1e6, m.alerts, without.Wall.Seconds(), without.CPU.Seconds(), without.Peak/1e6, m.alertsEmpty)
+	return errors.Join(m.broker.Delete(ctx, name+"."), os.RemoveAll(i.State), os.RemoveAll(empty.State))
+}
+
+// restore starts an instance, waits until it is ready, and stops it.
+func (m *million) restore(ctx context.Context, i *contender.Instance) (took time.Duration, u process.Usage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	p, err := i.Start("--only", "detect")
+	if err != nil {
+		return took, u, err
+	}
+	defer p.Kill()
+	if took, err = contender.AwaitReady(ctx, p); err != nil {
+		return took, u, err
+	}
+	if u, err = p.Usage(); err != nil {
+		return took, u, err
+	}
+	return took, u, p.Stop(stopLimit)
+}
+
+func (m *million) report() {
+	users := m.copies * len(m.templates)
+	m.sections = append(m.sections, fmt.Sprintf("## %d users in the state\n\nProfiles of %.0f bytes on average, as prtwatch made them of 16 days of %d users; "+
+		"%d sign-ins after that, spread evenly over the users. Restored is from the start of a process to its /readyz.\n\n", users, history.Size(m.templates), len(m.templates), m.raw.SignIns)+
+		report.Table([]string{"", "measured"}, [][]string{
+			{"restored whole, folder deleted, s", m.full.Text(2)},
+			{"restored after a clean restart, s", m.restart.Text(2)},
+			{"sign-ins/s with history", m.rate.Text(0)},
+			{"rate to that with an empty state", m.ratio.Text(2)},
+			{"peak RSS, MB", m.peak.Text(0)},
+			{"alerts with history / with an empty state", fmt.Sprintf("%d / %d", m.alerts, m.alertsEmpty)},
+		}))
+	m.results = append(
+		m.results,
+		report.Result{Target: report.MillionPeak, Value: m.peak},
+		report.Result{Target: report.MillionRate, Value: m.ratio},
+		report.Result{Target: report.RestoreWhole, Value: m.full},
+		report.Result{Target: report.RestoreRestart, Value: m.restart},
+	)
+}
