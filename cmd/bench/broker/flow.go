@@ -21,18 +21,18 @@ type Flow struct{ First, Second Stage }
 // State is how far a flow had come at a moment.
 type State struct {
 	At            time.Time
-	first, second []int64 // committed, a partition each
+	First, Second []int64 // committed, a partition each
 }
 
-// Ends is where the topics of a flow end.
-type Ends struct{ first, second []int64 }
+// Ends is where the topics of a flow end, a partition each.
+type Ends struct{ First, Second []int64 }
 
 // State asks how far the flow is. A topic that is not there yet has no partitions.
 func (b *Broker) State(ctx context.Context, f Flow) (s State, err error) {
-	if s.first, err = b.committed(ctx, f.First); err != nil {
+	if s.First, err = b.committed(ctx, f.First); err != nil {
 		return s, err
 	}
-	if s.second, err = b.committed(ctx, f.Second); err != nil {
+	if s.Second, err = b.committed(ctx, f.Second); err != nil {
 		return s, err
 	}
 	s.At = time.Now()
@@ -58,25 +58,19 @@ func (b *Broker) committed(ctx context.Context, s Stage) ([]int64, error) {
 	return at, nil
 }
 
-// FirstDone reports whether the first stage has committed all of its topic.
-func (b *Broker) FirstDone(ctx context.Context, f Flow, s State) (bool, error) {
-	end, err := b.End(ctx, f.First.Topic)
-	if err != nil {
-		return false, err
-	}
-	return covers(s.first, end), nil
-}
+// FirstDone reports whether the first stage had committed all of its topic, whose end is given.
+func (s State) FirstDone(end []int64) bool { return covers(s.First, end) }
 
 // Ends returns where the last records of both topics end, once the first stage is done. What
 // follows the last record of a partition is markers of transactions, which nobody commits.
 func (b *Broker) Ends(ctx context.Context, f Flow) (e Ends, err error) {
-	if e.first, err = b.End(ctx, f.First.Topic); err != nil {
+	if e.First, err = b.End(ctx, f.First.Topic); err != nil {
 		return e, err
 	}
-	if e.second, err = b.End(ctx, f.Second.Topic); err != nil {
+	if e.Second, err = b.End(ctx, f.Second.Topic); err != nil {
 		return e, err
 	}
-	e.second, err = b.lastRecords(ctx, f.Second.Topic, e.second)
+	e.Second, err = b.lastRecords(ctx, f.Second.Topic, e.Second)
 	return e, err
 }
 
@@ -152,11 +146,11 @@ func (b *Broker) readTail(ctx context.Context, topic string, end, last []int64, 
 }
 
 // Done reports whether in this state both stages had committed everything up to the ends.
-func (s State) Done(e Ends) bool { return len(e.second) > 0 && covers(s.second, e.second) }
+func (s State) Done(e Ends) bool { return len(e.Second) > 0 && covers(s.Second, e.Second) }
 
 // Progress is how much of both stages' work is done in this state, 0 to 1: the mean of the two.
 func (s State) Progress(e Ends) float64 {
-	return (share(s.first, e.first) + share(s.second, e.second)) / 2
+	return (share(s.First, e.First) + share(s.Second, e.Second)) / 2
 }
 
 func share(at, end []int64) float64 {

@@ -72,6 +72,10 @@ func watch(ctx context.Context, p *process.Process, raw Raw, f broker.Flow) (o O
 	if err != nil {
 		return o, err
 	}
+	firstEnd, err := raw.Broker.End(ctx, f.First.Topic)
+	if err != nil {
+		return o, err
+	}
 	var samples []sample
 	var ends broker.Ends
 	known := false
@@ -87,14 +91,10 @@ func watch(ctx context.Context, p *process.Process, raw Raw, f broker.Flow) (o O
 			return o, err
 		}
 		samples = append(samples, s)
-		if !known {
-			if known, err = raw.Broker.FirstDone(ctx, f, s.state); err != nil {
+		if !known && s.state.FirstDone(firstEnd) {
+			known = true
+			if ends, err = raw.Broker.Ends(ctx, f); err != nil {
 				return o, err
-			}
-			if known {
-				if ends, err = raw.Broker.Ends(ctx, f); err != nil {
-					return o, err
-				}
 			}
 		}
 		if known && s.state.Done(ends) {
