@@ -14,24 +14,24 @@ import (
 
 // How long an instance settles, and is then watched. A tick is written each minute.
 const (
-	settleFor     = 10 * time.Second
-	idleFor       = 2 * time.Minute
-	quickIdleFor  = 10 * time.Second
-	idlePartition = 16
+	settleFor      = 10 * time.Second
+	idleFor        = 2 * time.Minute
+	quickIdleFor   = 5 * time.Second
+	idlePartitions = 16
 )
 
 // idle measures what an instance takes that has nothing to do.
 func (b *bench) idle(ctx context.Context) error {
-	lasts := idleFor
+	settle, lasts := settleFor, idleFor
 	if b.quick {
-		lasts = quickIdleFor
+		settle, lasts = time.Second, quickIdleFor
 	}
 	raw := contender.Raw{Broker: b.broker, Topic: "bench.idle.raw", Dir: b.dir}
 	if err := b.broker.Create(ctx, raw.Topic, corpus.Partitions); err != nil {
 		return err
 	}
 	w := b.prtwatch()
-	w.Set = append([]string{fmt.Sprintf("topics.partitions=%d", idlePartition)}, w.Set...)
+	w.Set = append([]string{fmt.Sprintf("topics.partitions=%d", idlePartitions)}, w.Set...)
 	i := w.Instance(raw, "bench.idle")
 	if err := i.CreateTopics(ctx); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (b *bench) idle(ctx context.Context) error {
 	if _, err := contender.AwaitReady(waiting, p); err != nil {
 		return err
 	}
-	if err := sleep(ctx, settleFor); err != nil {
+	if err := sleep(ctx, settle); err != nil {
 		return err
 	}
 	ownBefore, ownErr := p.Usage()
@@ -64,7 +64,7 @@ func (b *bench) idle(ctx context.Context) error {
 		return report.Figure{100 * d.Seconds() / time.Since(began).Seconds()}
 	}
 	took := percent(own.CPU - ownBefore.CPU)
-	b.sections = append(b.sections, fmt.Sprintf("## Nothing to do\n\nAn instance with %d partitions, %s after %s.\n\n", idlePartition, lasts, settleFor)+
+	b.sections = append(b.sections, fmt.Sprintf("## Nothing to do\n\nAn instance with %d partitions, %s after %s.\n\n", idlePartitions, lasts, settle)+
 		report.Table([]string{"", "measured"}, [][]string{
 			{"CPU, % of a core", took.Text(2)},
 			{"broker CPU meanwhile, % of a core", percent(kafka.CPU - brokerBefore.CPU).Text(2)},

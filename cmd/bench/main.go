@@ -157,7 +157,7 @@ func (b *bench) parse(args []string) error {
 		}
 		quick("times", "1")
 		quick("users", "40")
-		quick("for", "10s")
+		quick("for", "4s")
 	}
 	switch {
 	case flags.NArg() > 0:

@@ -17,7 +17,10 @@ func TestAFlowIsDoneWhenNoPartitionIsBehind(t *testing.T) {
 		second []int64
 		want   bool
 	}{
-		{nil, false}, {[]int64{5}, false}, {[]int64{5, 6}, false}, {[]int64{4, 9}, false},
+		{nil, false},
+		{[]int64{5}, false},
+		{[]int64{5, 6}, false},
+		{[]int64{4, 9}, false},
 		{[]int64{5, 7}, true}, // a partition without records may have no offset
 		{[]int64{5, 8, 0}, true},
 	} {

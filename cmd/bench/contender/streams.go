@@ -26,8 +26,11 @@ const streamsPartitions = 8
 
 var java = []string{"java", "-XX:+UseParallelGC", "-Xms768m", "-Xmx768m"}
 
-// BuildStreams builds the application where its sources are newer than what was built.
+// BuildStreams builds the application. It needs a JDK, while the broker makes do with a JRE.
 func BuildStreams(ctx context.Context, folder string) error {
+	if _, err := exec.LookPath("javac"); err != nil {
+		return errors.New("there is no javac: the Kafka Streams application needs a JDK of Java 17 or later; install one")
+	}
 	cmd := exec.CommandContext(ctx, "mvn", "--batch-mode", "--quiet", "--file", filepath.Join(folder, "pom.xml"), "package")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the Kafka Streams application: mvn: %w: %s", err, strings.TrimSpace(string(out)))

@@ -14,9 +14,18 @@ func TestATargetIsMetByExactlyWhatIsAskedFor(t *testing.T) {
 		value  float64
 		want   Verdict
 	}{
-		{more, 7.99, Missed}, {more, 8, Met}, {more, 11.9, Met}, {more, 12, Aimed}, {more, 100, Aimed},
-		{less, 401, Missed}, {less, 400, Met}, {less, 251, Met}, {less, 250, Aimed}, {less, 1, Aimed},
-		{more, math.NaN(), Missed}, {less, math.NaN(), Missed},
+		{more, 7.99, Missed},
+		{more, 8, Met},
+		{more, 11.9, Met},
+		{more, 12, Aimed},
+		{more, 100, Aimed},
+		{less, 401, Missed},
+		{less, 400, Met},
+		{less, 251, Met},
+		{less, 250, Aimed},
+		{less, 1, Aimed},
+		{more, math.NaN(), Missed},
+		{less, math.NaN(), Missed},
 	} {
 		if got := c.target.Judge(c.value); got != c.want {
 			t.Errorf("%v of %+v: %s, not %s", c.value, c.target, got, c.want)
