@@ -213,13 +213,14 @@ func (b *bench) all(ctx context.Context) (err error) {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	if !b.keep {
-		defer func() {
-			if err == nil {
-				err = os.RemoveAll(b.dir)
-			}
-		}()
-	}
+	defer func() {
+		switch {
+		case err != nil:
+			b.logf("the logs of what ran are in %s", b.dir)
+		case !b.keep:
+			err = os.RemoveAll(b.dir)
+		}
+	}()
 	b.broker, err = broker.Start(ctx, broker.Options{Repository: b.repository, Dir: filepath.Join(b.dir, "kafka"), Port: b.port})
 	if err != nil {
 		return err
@@ -244,14 +245,26 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	}
 	if b.dir == "" {
 		b.dir, err = os.MkdirTemp("", "prtwatch-bench-")
-	} else if b.dir, err = filepath.Abs(b.dir); err == nil {
-		err = os.MkdirAll(b.dir, 0o755)
+	} else {
+		err = emptyFolder(&b.dir)
 	}
 	if err != nil {
 		return err
 	}
 	b.binary = filepath.Join(b.dir, "prtwatch")
 	return contender.BuildPrtwatch(ctx, b.repository, b.binary)
+}
+
+// emptyFolder makes the folder that --dir names, and its name absolute. It is deleted at the end, so one
+// that has something in it is refused.
+func emptyFolder(dir *string) (err error) {
+	if *dir, err = filepath.Abs(*dir); err != nil {
+		return err
+	}
+	if entries, err := os.ReadDir(*dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("--dir %s: is not empty, and would be deleted at the end; name a new folder", *dir)
+	}
+	return os.MkdirAll(*dir, 0o755)
 }
 
 // findRepository looks from the working directory upwards.

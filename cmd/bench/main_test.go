@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +35,19 @@ func TestAMistakeOfTheCommandLineIsNamed(t *testing.T) {
 		if code := run(strings.Fields(args), &stdout, &stderr); code != exitWrong || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%s: %d %s", args, code, &stderr)
 		}
+	}
+}
+
+func TestAFolderThatHasSomethingInItIsNotDeleted(t *testing.T) {
+	full, missing := t.TempDir(), filepath.Join(t.TempDir(), "new")
+	if err := os.WriteFile(filepath.Join(full, "letter"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := emptyFolder(&full); err == nil || !strings.HasPrefix(err.Error(), "--dir "+full+": is not empty") {
+		t.Error(err)
+	}
+	if err := emptyFolder(&missing); err != nil {
+		t.Error(err)
 	}
 }
 

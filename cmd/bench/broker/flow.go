@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -18,14 +19,15 @@ type Stage struct{ Group, Topic string }
 // results.
 type Flow struct{ First, Second Stage }
 
-// State is how far a flow had come at a moment.
+// State is how far a flow had come at a moment, a partition each.
 type State struct {
 	At            time.Time
-	First, Second []int64 // committed, a partition each
+	First, Second []int64 // committed
+	Written       []int64 // where the second stage's topic ended
 }
 
-// Ends is where the topics of a flow end, a partition each.
-type Ends struct{ First, Second []int64 }
+// Ends is where the last records of the second stage's topic end, a partition each.
+type Ends struct{ Second []int64 }
 
 // State asks how far the flow is. A topic that is not there yet has no partitions.
 func (b *Broker) State(ctx context.Context, f Flow) (s State, err error) {
@@ -35,8 +37,24 @@ func (b *Broker) State(ctx context.Context, f Flow) (s State, err error) {
 	if s.Second, err = b.committed(ctx, f.Second); err != nil {
 		return s, err
 	}
+	listed, err := b.Admin.ListEndOffsets(ctx, f.Second.Topic)
+	if err != nil {
+		return s, fmt.Errorf("asking where topic %s ends: %w", f.Second.Topic, err)
+	}
+	s.Written = offsets(listed, f.Second.Topic)
 	s.At = time.Now()
 	return s, nil
+}
+
+// offsets are those of a topic, none where it is not there yet.
+func offsets(listed kadm.ListedOffsets, topic string) []int64 {
+	at := make([]int64, len(listed[topic]))
+	for partition, o := range listed[topic] {
+		if partition >= 0 && int(partition) < len(at) && o.Err == nil {
+			at[partition] = o.Offset
+		}
+	}
+	return at
 }
 
 // committed are a group's offsets, 0 where there is none.
@@ -61,16 +79,14 @@ func (b *Broker) committed(ctx context.Context, s Stage) ([]int64, error) {
 // FirstDone reports whether the first stage had committed all of its topic, whose end is given.
 func (s State) FirstDone(end []int64) bool { return covers(s.First, end) }
 
-// Ends returns where the last records of both topics end, once the first stage is done. What
-// follows the last record of a partition is markers of transactions, which nobody commits.
+// Ends returns where the last records of the second stage's topic end, once the first stage is done.
+// What follows the last record of a partition is markers of transactions, which nobody commits.
 func (b *Broker) Ends(ctx context.Context, f Flow) (e Ends, err error) {
-	if e.First, err = b.End(ctx, f.First.Topic); err != nil {
+	end, err := b.End(ctx, f.Second.Topic)
+	if err != nil {
 		return e, err
 	}
-	if e.Second, err = b.End(ctx, f.Second.Topic); err != nil {
-		return e, err
-	}
-	e.Second, err = b.lastRecords(ctx, f.Second.Topic, e.Second)
+	e.Second, err = b.lastRecords(ctx, f.Second.Topic, end)
 	return e, err
 }
 
@@ -83,11 +99,7 @@ func (b *Broker) End(ctx context.Context, topic string) ([]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking where topic %s ends: %w", topic, err)
 	}
-	end := make([]int64, len(listed[topic]))
-	for partition, o := range listed[topic] {
-		end[partition] = o.Offset
-	}
-	return end, nil
+	return offsets(listed, topic), nil
 }
 
 // tail is how far before its end the last record of a partition is looked for first: markers come one
@@ -148,9 +160,10 @@ func (b *Broker) readTail(ctx context.Context, topic string, end, last []int64, 
 // Done reports whether in this state both stages had committed everything up to the ends.
 func (s State) Done(e Ends) bool { return len(e.Second) > 0 && covers(s.Second, e.Second) }
 
-// Progress is how much of both stages' work is done in this state, 0 to 1: the mean of the two.
+// Progress is how much of both stages' work is done in this state, 0 to 1: the mean of the two. The first
+// one's is what it has written; some commit much later.
 func (s State) Progress(e Ends) float64 {
-	return (share(s.First, e.First) + share(s.Second, e.Second)) / 2
+	return (share(s.Written, e.Second) + share(s.Second, e.Second)) / 2
 }
 
 func share(at, end []int64) float64 {

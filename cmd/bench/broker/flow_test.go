@@ -12,7 +12,7 @@ import (
 )
 
 func TestAFlowIsDoneWhenNoPartitionIsBehind(t *testing.T) {
-	ends := Ends{First: []int64{10, 0}, Second: []int64{5, 7, 0}}
+	ends := Ends{Second: []int64{5, 7, 0}}
 	for _, c := range []struct {
 		second []int64
 		want   bool
@@ -34,16 +34,17 @@ func TestAFlowIsDoneWhenNoPartitionIsBehind(t *testing.T) {
 }
 
 func TestProgressIsTheMeanOfBothStages(t *testing.T) {
-	ends := Ends{First: []int64{10, 10}, Second: []int64{100, 0}}
+	ends := Ends{Second: []int64{80, 20, 0}}
 	for _, c := range []struct {
 		state State
 		want  float64
 	}{
 		{State{}, 0},
-		{State{First: []int64{10}}, 0.25},
-		{State{First: []int64{10, 10}, Second: []int64{50}}, 0.75},
-		{State{First: []int64{10, 10}, Second: []int64{100}}, 1},
-		{State{First: []int64{10, 12}, Second: []int64{105, 3}}, 1}, // beyond the end is no more than all
+		{State{First: []int64{10, 10}}, 0}, // it may commit long after it has written
+		{State{Written: []int64{80}}, 0.4},
+		{State{Written: []int64{80, 20}, Second: []int64{40, 10}}, 0.75},
+		{State{Written: []int64{80, 20}, Second: []int64{80, 20}}, 1},
+		{State{Written: []int64{85, 25, 3}, Second: []int64{82, 20}}, 1}, // markers and ticks are no work
 	} {
 		if got := c.state.Progress(ends); got != c.want {
 			t.Errorf("%+v: %v, not %v", c.state, got, c.want)
