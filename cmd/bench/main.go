@@ -68,6 +68,7 @@ func exitOn(err error) {
 type options struct {
 	times      int
 	users      int
+	stateUsers int
 	seed       uint64
 	quick      bool
 	only       []string
@@ -128,6 +129,7 @@ func (b *bench) parse(args []string) error {
 	flags.SetOutput(b.stderr)
 	flags.IntVar(&o.times, "times", 3, "how often each contender runs, in turn")
 	flags.IntVar(&o.users, "users", 600, "of the made tenant: each makes some 2,000 sign-ins in its 16 days")
+	flags.IntVar(&o.stateUsers, "state-users", manyUsers, "how many users the large state has; with fewer than a million no targets are judged")
 	flags.Uint64Var(&o.seed, "seed", 1, "the same seed and users give the same sign-ins")
 	flags.BoolVar(&o.quick, "quick", false, "once and with a small corpus: that it works, not how fast. Below two minutes")
 	flags.Func("only", "measure this only (repeatable): "+strings.Join(names(), ", "), func(name string) error {
@@ -156,7 +158,8 @@ func (b *bench) parse(args []string) error {
 			}
 		}
 		quick("times", "1")
-		quick("users", "40")
+		quick("users", "25")
+		quick("state-users", "20000")
 		quick("for", "4s")
 	}
 	switch {
@@ -166,6 +169,8 @@ func (b *bench) parse(args []string) error {
 		return fmt.Errorf("--times %d: at least 1 is needed", o.times)
 	case o.users < 1:
 		return fmt.Errorf("--users %d: at least 1 is needed", o.users)
+	case o.stateUsers < 1:
+		return fmt.Errorf("--state-users %d: at least 1 is needed", o.stateUsers)
 	case o.lasts < time.Second || o.lasts > latency.Longest:
 		return fmt.Errorf("--for %s: is not within 1s and %s", o.lasts, latency.Longest)
 	}

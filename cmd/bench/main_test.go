@@ -24,12 +24,13 @@ func TestAQuickRunIsSmallUnlessToldOtherwise(t *testing.T) {
 
 func TestAMistakeOfTheCommandLineIsNamed(t *testing.T) {
 	for args, want := range map[string]string{
-		"--only nothing": "none of table, latency",
-		"--times 0":      "--times 0: at least 1 is needed",
-		"--users 0":      "--users 0: at least 1 is needed",
-		"--for 2h":       "--for 2h0m0s: is not within 1s and 50m0s",
-		"--set x":        "is not KEY=VALUE",
-		"more":           "more: takes no arguments",
+		"--only nothing":  "none of table, latency",
+		"--times 0":       "--times 0: at least 1 is needed",
+		"--users 0":       "--users 0: at least 1 is needed",
+		"--state-users 0": "--state-users 0: at least 1 is needed",
+		"--for 2h":        "--for 2h0m0s: is not within 1s and 50m0s",
+		"--set x":         "is not KEY=VALUE",
+		"more":            "more: takes no arguments",
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := run(strings.Fields(args), &stdout, &stderr); code != exitWrong || !strings.Contains(stderr.String(), want) {
