@@ -108,10 +108,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err = b.all(ctx)
-	text := b.markdown(ctx)
-	fmt.Fprint(stdout, text)
-	if b.report != "" {
-		err = errors.Join(err, os.WriteFile(b.report, []byte(text), 0o644))
+	if len(b.sections) > 0 {
+		// What was measured before something failed stands.
+		text := b.markdown(context.WithoutCancel(ctx))
+		fmt.Fprint(stdout, text)
+		if b.report != "" {
+			err = errors.Join(err, os.WriteFile(b.report, []byte(text), 0o644))
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -245,6 +248,9 @@ func (b *bench) all(ctx context.Context) (err error) {
 
 // prepare finds the repository, makes the folder and builds prtwatch.
 func (b *bench) prepare(ctx context.Context) (err error) {
+	if err := broker.Needs(); err != nil {
+		return err
+	}
 	if b.repository, err = findRepository(); err != nil {
 		return err
 	}

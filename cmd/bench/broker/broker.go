@@ -42,16 +42,23 @@ type Options struct {
 	Port       int    // for clients; the next one is its controller's. 0 finds two
 }
 
-// Start starts a broker on an empty folder. The error says what is missing in one line, Java or
-// Maven among it.
-func Start(ctx context.Context, o Options) (*Broker, error) {
+// Needs says in one line what a broker needs and is not here; nil where nothing is missing.
+func Needs() error {
 	for _, needed := range []struct{ program, why string }{
 		{"java", "Kafka and the Kafka Streams application need Java 17 or later"},
 		{"mvn", "Kafka and the Kafka Streams application are fetched and built with Maven"},
 	} {
 		if _, err := exec.LookPath(needed.program); err != nil {
-			return nil, fmt.Errorf("there is no %s: %s; install it", needed.program, needed.why)
+			return fmt.Errorf("there is no %s: %s; install it", needed.program, needed.why)
 		}
+	}
+	return nil
+}
+
+// Start starts a broker on an empty folder. When it fails it leaves no process behind.
+func Start(ctx context.Context, o Options) (*Broker, error) {
+	if err := Needs(); err != nil {
+		return nil, err
 	}
 	if o.Port == 0 {
 		port, err := freePorts()
@@ -67,10 +74,12 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		env: append(os.Environ(), "KAFKA_PORT="+strconv.Itoa(o.Port), "KAFKA_CONTROLLER_PORT="+strconv.Itoa(o.Port+1),
 			"KAFKA_DIR="+o.Dir),
 	}
-	if err := b.run(ctx, "up"); err != nil {
-		return nil, err
+	err := b.run(ctx, "up")
+	if err == nil {
+		err = b.connect()
 	}
-	if err := b.connect(); err != nil {
+	if err != nil {
+		// What the script has started goes on without it.
 		return nil, errors.Join(err, b.run(context.Background(), "down"))
 	}
 	return b, nil
