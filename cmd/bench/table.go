@@ -91,7 +91,9 @@ func (f *figures) add(o contender.Outcome, c *corpus.Corpus) {
 		f.warmRate = append(f.warmRate, o.Warm.SignIns/o.Warm.Wall.Seconds())
 		f.warmPerCPU = append(f.warmPerCPU, o.Warm.SignIns/o.Warm.CPU.Seconds())
 	}
-	f.flowing = o.Flowing
+	if f.flowing = o.Flowing; !f.flowing {
+		return
+	}
 	f.alerts, f.missing, f.madeUp, f.doubled = len(o.Alerts), 0, 0, 0
 	for id, times := range o.Alerts {
 		if !c.Rows[id] {
