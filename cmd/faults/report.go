@@ -49,7 +49,7 @@ type total struct {
 // sum adds up the rounds that are wanted.
 func (s *suite) sum(wanted func(round.Result) bool) total {
 	t := total{verdict: make(map[string]float64), findings: make(map[string]int)}
-	t.Injected = make(map[string]int)
+	t.Injected, t.Begun = make(map[string]int), make(map[string]int)
 	for _, r := range s.results {
 		if !wanted(r) {
 			continue
@@ -57,6 +57,9 @@ func (s *suite) sum(wanted func(round.Result) bool) total {
 		t.rounds++
 		for name, n := range r.Injected {
 			t.Injected[name] += n
+		}
+		for name, n := range r.Begun {
+			t.Begun[name] += n
 		}
 		for _, f := range r.Findings {
 			t.findings[f.Kind]++
@@ -172,16 +175,16 @@ func (s *suite) protocolTable(b *strings.Builder) {
 }
 
 func (s *suite) faultTable(b *strings.Builder, t total) {
-	fmt.Fprintf(b, "\n| fault | injected | what |\n|---|---:|---|\n")
+	fmt.Fprintf(b, "\n| fault | injected | and begun only: without effect, or cut short by the round's end | what |\n|---|---:|---:|---|\n")
 	for _, f := range plan.Faults {
-		if n := t.Injected[f.Name]; n > 0 || len(s.options.faults) == 0 {
-			fmt.Fprintf(b, "| %s | %d | %s |\n", f.Name, n, f.About)
+		if n, begun := t.Injected[f.Name], t.Begun[f.Name]; begun > 0 || len(s.options.faults) == 0 {
+			fmt.Fprintf(b, "| %s | %d | %d | %s |\n", f.Name, n, begun-n, f.About)
 		}
 	}
-	fmt.Fprintf(b, "| aborted input | %d | a transaction of the input is aborted: nothing in it happened |\n", t.Feed.Aborted)
+	fmt.Fprintf(b, "| aborted input | %d | | a transaction of the input is aborted: nothing in it happened |\n", t.Feed.Aborted)
 	for _, name := range slices.Sorted(maps.Keys(t.Injected)) {
 		if at, ok := strings.CutPrefix(name, plan.Point+" "); ok {
-			fmt.Fprintf(b, "| at point %s | %d | of the above |\n", at, t.Injected[name])
+			fmt.Fprintf(b, "| at point %s | %d | | of the above |\n", at, t.Injected[name])
 		}
 	}
 }

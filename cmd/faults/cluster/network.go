@@ -177,11 +177,12 @@ func (n *network) set(now weather, hangUp bool) {
 	}
 }
 
-// hangUp resets every connection and leaves the weather as it is.
-func (n *network) hangUp() {
+// hangUp resets every connection and leaves the weather as it is. It returns how many there were.
+func (n *network) hangUp() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	reset(slices.Collect(maps.Keys(n.mu.lines))...)
+	return len(n.mu.lines) / 2 // each has two ends
 }
 
 // reset closes connections with a reset instead of an end in good order. None is closed before
@@ -212,8 +213,8 @@ func (n *network) close() {
 // Cut closes all connections of the slot and refuses new ones until Heal.
 func (c *Cluster) Cut(slot int) { c.slots[slot].set(weather{cut: true}, true) }
 
-// Reset resets all connections of the slot, once.
-func (c *Cluster) Reset(slot int) { c.slots[slot].hangUp() }
+// Reset resets all connections of the slot, once, and returns how many there were.
+func (c *Cluster) Reset(slot int) int { return c.slots[slot].hangUp() }
 
 // Slow delays what goes either way by latency and up to jitter until Heal.
 func (c *Cluster) Slow(slot int, latency, jitter time.Duration) {

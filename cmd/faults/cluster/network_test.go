@@ -111,7 +111,9 @@ func TestAResetEndsTheConnectionsThatAreThereAndNoOther(t *testing.T) {
 	c := slot(t)
 	conn := dial(t, c)
 	echoed(t, conn, "before")
-	c.Reset(0)
+	if n := c.Reset(0); n != 1 {
+		t.Errorf("%d connections are reset, not 1", n)
+	}
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection ends with %v", err)
 	}

@@ -36,13 +36,13 @@ func (s *scene) down(broker int, orderly bool, long time.Duration) *injection {
 		if err != nil {
 			s.find("suite", "ending broker %d: %v", broker, err)
 		}
-		pause(ctx, long)
+		whole := pause(ctx, long)
 		if err := s.Cluster.Restart(context.WithoutCancel(ctx), broker); err != nil {
 			s.find("suite", "starting broker %d: %v", broker, err)
 		}
 		s.awaitSync(context.WithoutCancel(ctx))
 		s.broke()
-		return true, long.Round(time.Millisecond).String()
+		return whole, long.Round(time.Millisecond).String()
 	}}
 }
 
@@ -56,13 +56,13 @@ func (s *scene) brokerPause(r *rand.Rand) *injection {
 		if err := s.Cluster.Pause(broker); err != nil {
 			s.find("suite", "pausing broker %d: %v", broker, err)
 		}
-		pause(ctx, long)
+		whole := pause(ctx, long)
 		if err := s.Cluster.Resume(broker); err != nil {
 			s.find("suite", "resuming broker %d: %v", broker, err)
 		}
 		s.awaitSync(context.WithoutCancel(ctx))
 		s.broke()
-		return true, long.Round(time.Millisecond).String()
+		return whole, long.Round(time.Millisecond).String()
 	}}
 }
 

@@ -18,7 +18,8 @@ import (
 type injection struct {
 	target string
 	// do injects the fault, ends it when its time or ctx is over, leaves everything as it must be,
-	// and gives back what was claimed. It reports whether there was a fault at all, and how it went.
+	// and gives back what was claimed. It reports whether there was a fault at all, and one that
+	// lasted for as long as it was to, and how it went.
 	do func(ctx context.Context) (injected bool, detail string)
 }
 
@@ -72,13 +73,18 @@ func (s *scene) claim(r *rand.Rand, but *fleet.Instance) *fleet.Instance {
 	return nil
 }
 
-// pause waits; ctx ends it early.
-func pause(ctx context.Context, d time.Duration) {
+// pause waits, and reports whether for as long as it was to: ctx ends it early.
+func pause(ctx context.Context, d time.Duration) (whole bool) {
+	if d <= 0 {
+		return true
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-timer.C:
+		return true
 	}
 }
 
@@ -103,9 +109,9 @@ func (s *scene) killed(i *fleet.Instance, remember bool, away time.Duration) *in
 		if remember {
 			s.remember(i)
 		}
-		pause(ctx, away)
+		whole := pause(ctx, away)
 		s.start(i)
-		return was, away.Round(time.Millisecond).String()
+		return was && whole, away.Round(time.Millisecond).String()
 	}}
 }
 
@@ -136,9 +142,9 @@ func (s *scene) freeze(least, most time.Duration) func(*rand.Rand) *injection {
 		return &injection{i.Name, func(ctx context.Context) (bool, string) {
 			defer i.Busy.Unlock()
 			froze := i.Freeze()
-			pause(ctx, long)
+			whole := pause(ctx, long)
 			i.Thaw()
-			return froze, long.Round(time.Millisecond).String()
+			return froze && whole, long.Round(time.Millisecond).String()
 		}}
 	}
 }
@@ -263,9 +269,9 @@ func (s *scene) hang(r *rand.Rand) *injection {
 			s.start(i)
 			return false, "did not come by " + point
 		}
-		pause(ctx, long)
+		whole := pause(ctx, long)
 		i.Thaw()
-		return true, point + " " + long.Round(time.Millisecond).String()
+		return whole, point + " " + long.Round(time.Millisecond).String()
 	}}
 }
 
@@ -279,10 +285,10 @@ func (s *scene) net(disturb func(slot int, r *rand.Rand)) func(*rand.Rand) *inje
 		return &injection{s.instances[slot].Name, func(ctx context.Context) (bool, string) {
 			defer s.network[slot].Unlock()
 			disturb(slot, r)
-			pause(ctx, long)
+			whole := pause(ctx, long)
 			s.Cluster.Heal(slot)
 			s.shook(slot)
-			return true, long.Round(time.Millisecond).String()
+			return whole, long.Round(time.Millisecond).String()
 		}}
 	}
 }
@@ -304,9 +310,9 @@ func (s *scene) reset(r *rand.Rand) *injection {
 	}
 	return &injection{s.instances[slot].Name, func(context.Context) (bool, string) {
 		defer s.network[slot].Unlock()
-		s.Cluster.Reset(slot)
+		lines := s.Cluster.Reset(slot)
 		s.shook(slot)
-		return true, ""
+		return lines > 0, fmt.Sprintf("%d connections", lines)
 	}}
 }
 
@@ -326,12 +332,11 @@ func (s *scene) outage(r *rand.Rand) *injection {
 			defer i.Busy.Unlock()
 			i.Kill()
 		}
-		ask := backlog{hours, make(chan struct{})}
-		detail := "no hours left to write"
+		ask := backlog{hours, make(chan int)}
+		written := 0
 		select {
 		case s.backlog <- ask:
-			<-ask.done
-			detail = fmt.Sprintf("%d hours", hours)
+			written = <-ask.written
 		case <-time.After(20 * time.Second):
 		case <-ctx.Done():
 		}
@@ -340,7 +345,7 @@ func (s *scene) outage(r *rand.Rand) *injection {
 				s.start(i)
 			}
 		}
-		return true, detail
+		return written > 0, fmt.Sprintf("%d of %d hours", written, hours)
 	}}
 }
 

@@ -97,17 +97,20 @@ func (s *scene) inject(ctx context.Context) {
 			if in == nil {
 				continue
 			}
-			s.write(entry{What: "fault", Name: name, Target: in.target})
-			s.faults.Go(func() {
-				injected, detail := in.do(ctx)
-				if injected {
-					s.count(name)
-				}
-				s.write(entry{What: "done", Name: name, Target: in.target, Detail: detail})
-			})
+			s.begun(name, in.target)
+			s.faults.Go(func() { s.carryOut(ctx, name, in) })
 			break
 		}
 	}
+}
+
+// carryOut has a fault do what it does, and counts it where it was one.
+func (s *scene) carryOut(ctx context.Context, name string, in *injection) {
+	injected, detail := in.do(ctx)
+	if injected {
+		s.count(name)
+	}
+	s.write(entry{What: "done", Name: name, Target: in.target, Detail: fmt.Sprintf("%s, injected: %t", detail, injected)})
 }
 
 // feed writes hour after hour, each when all of the one before has been split, so that the hours
@@ -136,13 +139,14 @@ func (s *scene) awaitSplit(ctx context.Context) bool {
 	for !s.split(ctx) {
 		select {
 		case ask := <-s.backlog:
-			for range ask.hours {
+			written := 0
+			for ; written < ask.hours && s.feeder.More(); written++ {
 				if err := s.feeder.Hour(ctx, 0); err != nil && ctx.Err() == nil {
 					s.find("suite", "%v", err)
 				}
 			}
 			until(ctx, 200*time.Millisecond, s.decided)
-			close(ask.done)
+			ask.written <- written
 		case <-time.After(200 * time.Millisecond):
 		case <-ctx.Done():
 			return false
@@ -156,7 +160,7 @@ func (s *scene) refuseBacklogs(ctx context.Context) {
 	for {
 		select {
 		case ask := <-s.backlog:
-			close(ask.done)
+			ask.written <- 0
 		case <-ctx.Done():
 			return
 		}

@@ -64,6 +64,7 @@ type Result struct {
 	Dir      string
 	Took     time.Duration
 	Injected map[string]int
+	Begun    map[string]int // Injected, and those that did nothing or that the round's end cut short
 	Feed     feeder.Counts
 	Findings []Finding
 	Restarts int           // of processes that had ended without being asked, legally or not
@@ -110,16 +111,16 @@ type scene struct {
 // topicUses are what a round has topics for.
 var topicUses = []string{"input", "signins", "baseline", "alerts", "dead-letter"}
 
-// backlog asks for so many hours to be written at once; done is closed after that.
+// backlog asks for so many hours to be written at once, and is told how many there were.
 type backlog struct {
-	hours int
-	done  chan struct{}
+	hours   int
+	written chan int
 }
 
 func newScene(o Options) (*scene, error) {
 	s := &scene{Options: o, backlog: make(chan backlog), names: make(map[string]string)}
 	s.mu.result = Result{
-		Number: o.Number, Seed: o.Seed, Protocol: o.Protocol, Delivery: o.Delivery, Dir: o.Dir, Injected: make(map[string]int),
+		Number: o.Number, Seed: o.Seed, Protocol: o.Protocol, Delivery: o.Delivery, Dir: o.Dir, Injected: make(map[string]int), Begun: make(map[string]int),
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, err
@@ -299,6 +300,12 @@ func (s *scene) update(change func(*Result)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.mu.result)
+}
+
+// begun notes that a fault is about to disturb something.
+func (s *scene) begun(name, target string) {
+	s.write(entry{What: "fault", Name: name, Target: target})
+	s.update(func(r *Result) { r.Begun[name]++ })
 }
 
 // count notes that a fault was injected.
