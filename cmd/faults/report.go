@@ -21,8 +21,8 @@ func line(r round.Result) string {
 	for _, f := range r.Findings {
 		kinds[f.Kind]++
 	}
-	return fmt.Sprintf("%d faults, %d sign-ins, %d findings %v, longest standstill %s, took %s",
-		injected(r), r.Feed.SignIns, len(r.Findings), kinds, r.Recovery.Round(100*time.Millisecond), r.Took.Round(time.Second))
+	return fmt.Sprintf("%d faults, %d sign-ins, %d findings %v, a partition stood still for %s, took %s",
+		injected(r), r.Feed.SignIns, len(r.Findings), kinds, tenths(r.Still.Detecting), r.Took.Round(time.Second))
 }
 
 // injected adds up the faults of a round. Those of a fault point are counted by name too, which
@@ -36,6 +36,8 @@ func injected(r round.Result) int {
 	}
 	return sum
 }
+
+func tenths(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
 
 // total is the sum of some rounds.
 type total struct {
@@ -75,7 +77,7 @@ func (s *suite) sum(wanted func(round.Result) bool) total {
 		}
 		t.faults += injected(r)
 		t.Usage = t.Usage.Most(r.Usage)
-		t.Recovery = max(t.Recovery, r.Recovery)
+		t.Still = t.Still.Most(r.Still)
 		t.Restarts += r.Restarts
 		t.Damaged += r.Damaged
 		t.Feed = t.Feed.Plus(r.Feed)
@@ -116,7 +118,8 @@ func (s *suite) markdown() string {
 	for _, kind := range round.Kinds {
 		row("findings: "+kind, t.findings[kind])
 	}
-	row("longest standstill of the detecting group", t.Recovery.Round(100*time.Millisecond))
+	row("longest standstill of a partition of the detecting group", tenths(t.Still.Detecting))
+	row("longest standstill of a partition of the splitting group, waits for hours of others included", tenths(t.Still.Splitting))
 	row("most memory of an instance, MiB", t.Usage.Memory>>20)
 	row("largest state of an instance, KiB", t.Usage.State>>10)
 	row("most goroutines of an instance", t.Usage.Goroutines)
@@ -170,7 +173,7 @@ func (s *suite) protocolTable(b *strings.Builder) {
 			n("sign_ins"), n("alerts"), n("missing"), n("doubled"), n("made_up"), n("altered"), n("repeated"),
 			n("profiles_wrong"), n("profiles"), n("pebble_ahead", "pebble_wrong"), n("pebble_profiles"),
 			n("unsplit", "misplaced", "stuck", "marks_wrong", "dead_letters_missing", "dead_letters_made_up"), others,
-			t.Recovery.Round(100*time.Millisecond))
+			tenths(t.Still.Detecting))
 	}
 }
 
@@ -193,7 +196,7 @@ func (s *suite) roundTable(b *strings.Builder) {
 	fmt.Fprintf(b, "\n| round | seed | protocol | delivery | faults | sign-ins | findings | longest standstill | took |\n|---:|---:|---|---|---:|---:|---:|---:|---:|\n")
 	for _, r := range s.results {
 		fmt.Fprintf(b, "| %d | %d | %s | %s | %d | %d | %d | %s | %s |\n", r.Number, r.Seed, r.Protocol, r.Delivery, injected(r), r.Feed.SignIns, len(r.Findings),
-			r.Recovery.Round(100*time.Millisecond), r.Took.Round(time.Second))
+			tenths(r.Still.Detecting), r.Took.Round(time.Second))
 	}
 	for _, r := range s.results {
 		if len(r.Findings) == 0 {

@@ -34,7 +34,13 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err := s.prepare(ctx); err != nil {
 		return s.mu.result, err
 	}
+	watching, watched := context.WithCancel(context.WithoutCancel(ctx))
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watchProgress(watching) })
 	s.disturbed(ctx, time.Now().Add(o.For-Around))
+	s.settle(context.WithoutCancel(ctx))
+	watched() // from now on a tick may come that nobody takes
+	watch.Wait()
 	s.end(context.WithoutCancel(ctx))
 	s.mu.result.Feed = s.feeder.Counts()
 	s.mu.result.Took = time.Since(began)
@@ -74,7 +80,6 @@ func (s *scene) disturbed(ctx context.Context, deadline time.Time) {
 		}
 	}
 	var watchers sync.WaitGroup
-	watchers.Go(func() { s.watchProgress(ctx) })
 	watchers.Go(func() { s.watchUsage(ctx) })
 	watchers.Go(func() { s.feed(ctx, deadline) })
 	s.inject(ctx)
@@ -167,8 +172,8 @@ func (s *scene) refuseBacklogs(ctx context.Context) {
 	}
 }
 
-// end waits until all is judged, stops the instances and has the verifier look.
-func (s *scene) end(ctx context.Context) {
+// settle waits until all is judged.
+func (s *scene) settle(ctx context.Context) {
 	s.mu.Lock()
 	s.mu.ending = true
 	s.mu.Unlock()
@@ -190,6 +195,10 @@ func (s *scene) end(ctx context.Context) {
 		s.stuck(ctx)
 	}
 	s.write(entry{What: "note", Detail: "all judged after " + time.Since(began).Round(time.Millisecond).String()})
+}
+
+// end stops the instances and has the verifier look.
+func (s *scene) end(ctx context.Context) {
 	var stopping sync.WaitGroup
 	for _, i := range s.instances {
 		stopping.Go(func() {
@@ -206,9 +215,9 @@ func (s *scene) end(ctx context.Context) {
 // stuck says what has not been committed.
 func (s *scene) stuck(ctx context.Context) {
 	for _, stage := range [][2]string{{"input", "split"}, {"signins", "detect"}} {
-		committed, end, all, err := s.reached(ctx, s.names[stage[0]], s.names[stage[1]])
-		if !all || err != nil {
-			s.find("stuck", "%s after everything was healed group %s has committed %d of %d (error: %v)", stuckAfter, s.names[stage[1]], committed, end, err)
+		at, err := s.standing(ctx, s.admin.ListEndOffsets, s.names[stage[0]], s.names[stage[1]])
+		if !at.done() || err != nil {
+			s.find("stuck", "%s after everything was healed group %s has committed %s (error: %v)", stuckAfter, s.names[stage[1]], at, err)
 		}
 	}
 }

@@ -67,11 +67,22 @@ type Result struct {
 	Begun    map[string]int // Injected, and those that did nothing or that the round's end cut short
 	Feed     feeder.Counts
 	Findings []Finding
-	Restarts int           // of processes that had ended without being asked, legally or not
-	Damaged  int           // ends of a process that met a damaged table and set its Pebble aside
-	Recovery time.Duration // the longest that the detecting group stood still with work to do
-	Usage    fleet.Usage   // the most of any instance
-	Verdict  *Verdict      // nil where the verifier gave none
+	Restarts int         // of processes that had ended without being asked, legally or not
+	Damaged  int         // ends of a process that met a damaged table and set its Pebble aside
+	Still    Still       // the longest
+	Usage    fleet.Usage // the most of any instance
+	Verdict  *Verdict    // nil where the verifier gave none
+}
+
+// Still is for how long a partition stood still though there was something to do with it, whatever
+// became of the others: one of the input in the splitting group, where a partition also waits for
+// hours of others that are before its own, and one of the sign-ins in the detecting group. While
+// something is broken it is a figure; what has not moved on long after that is stuck.
+type Still struct{ Splitting, Detecting time.Duration }
+
+// Most is the longer of each.
+func (s Still) Most(t Still) Still {
+	return Still{max(s.Splitting, t.Splitting), max(s.Detecting, t.Detecting)}
 }
 
 // Kinds are the kinds of findings: a process ended by itself, or not in order; it has set a good

@@ -2,6 +2,10 @@ package round
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -10,44 +14,66 @@ import (
 // askWithin bounds a question to the brokers.
 const askWithin = 5 * time.Second
 
-// reached compares what a group has committed of a topic with where the topic ends: the sum of
-// both, and whether all of it is committed.
-func (s *scene) reached(ctx context.Context, topic, group string) (committed, end int64, all bool, err error) {
+// standing is where a group is with each partition of a topic.
+type standing map[int32]struct{ committed, end int64 }
+
+// done reports whether the group has nothing left to do.
+func (s standing) done() bool {
+	for _, p := range s {
+		if p.committed < p.end {
+			return false
+		}
+	}
+	return true
+}
+
+// String lists the partitions of which something is left.
+func (s standing) String() string {
+	var left []string
+	for _, p := range slices.Sorted(maps.Keys(s)) {
+		if at := s[p]; at.committed < at.end {
+			left = append(left, fmt.Sprintf("%d of %d of partition %d", at.committed, at.end, p))
+		}
+	}
+	return strings.Join(left, ", ")
+}
+
+// ends lists where the partitions of topics end: for all, or for who reads only what is decided.
+type ends func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error)
+
+// standing compares what a group has committed of a topic with where the topic ends.
+func (s *scene) standing(ctx context.Context, list ends, topic, group string) (standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	ends, err := s.admin.ListEndOffsets(ctx, topic)
+	ends, err := list(ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return 0, 0, false, err
+		return nil, err
 	}
 	offsets, err := s.admin.FetchOffsets(ctx, group)
 	if err != nil {
-		return 0, 0, false, err
+		return nil, err
 	}
-	all = true
+	at := make(standing)
 	ends.Each(func(o kadm.ListedOffset) {
-		at, ok := offsets.Lookup(topic, o.Partition)
-		if ok && at.At > 0 {
-			committed += at.At
-		}
-		end += o.Offset
-		all = all && (o.Offset == 0 || ok && at.At >= o.Offset)
+		committed, _ := offsets.Lookup(topic, o.Partition)
+		at[o.Partition] = struct{ committed, end int64 }{max(committed.At, 0), o.Offset}
 	})
-	return committed, end, all, nil
+	return at, nil
 }
 
 // split reports whether all of the input has been split.
 func (s *scene) split(ctx context.Context) bool {
-	_, _, all, err := s.reached(ctx, s.names["input"], s.names["split"])
-	return err == nil && all
+	at, err := s.standing(ctx, s.admin.ListEndOffsets, s.names["input"], s.names["split"])
+	return err == nil && at.done()
 }
 
 // judged reports whether all that has been split is judged.
 func (s *scene) judged(ctx context.Context) bool {
-	_, _, all, err := s.reached(ctx, s.names["signins"], s.names["detect"])
-	return err == nil && all
+	at, err := s.standing(ctx, s.admin.ListEndOffsets, s.names["signins"], s.names["detect"])
+	return err == nil && at.done()
 }
 
 // decided reports whether no transaction of the input is open.
@@ -81,19 +107,42 @@ func until(ctx context.Context, every time.Duration, so func(context.Context) bo
 	return true
 }
 
-// watchProgress measures for how long the detecting group stands still with work to do.
+// stillness measures for how long a partition stands still while there is something to do with
+// it. That others move meanwhile does not count.
+type stillness struct {
+	at    standing
+	moved map[int32]time.Time // or had nothing to do, as far as is known
+}
+
+// see takes in where a group is now, and returns for how long the partition that has moved least
+// has stood still.
+func (w *stillness) see(now time.Time, at standing) (longest time.Duration) {
+	if w.moved == nil {
+		w.moved = make(map[int32]time.Time)
+	}
+	for p, is := range at {
+		was, known := w.at[p]
+		if !known || is.committed != was.committed || is.committed >= is.end {
+			w.moved[p] = now
+		}
+		longest = max(longest, now.Sub(w.moved[p]))
+	}
+	w.at = at
+	return longest
+}
+
+// watchProgress measures for how long a partition stands still, of either group, until ctx is done.
+// What is in an open transaction is nothing to do yet.
 func (s *scene) watchProgress(ctx context.Context) {
-	var last int64
-	moved := time.Now()
+	var splitting, judging stillness
 	for ctx.Err() == nil {
-		committed, _, all, err := s.reached(ctx, s.names["signins"], s.names["detect"])
-		if err == nil {
-			if still := time.Since(moved); committed == last && !all {
-				s.update(func(r *Result) { r.Recovery = max(r.Recovery, still) })
-			} else {
-				moved = time.Now()
-			}
-			last = committed
+		if at, err := s.standing(ctx, s.admin.ListCommittedOffsets, s.names["input"], s.names["split"]); err == nil {
+			still := splitting.see(time.Now(), at)
+			s.update(func(r *Result) { r.Still.Splitting = max(r.Still.Splitting, still) })
+		}
+		if at, err := s.standing(ctx, s.admin.ListCommittedOffsets, s.names["signins"], s.names["detect"]); err == nil {
+			still := judging.see(time.Now(), at)
+			s.update(func(r *Result) { r.Still.Detecting = max(r.Still.Detecting, still) })
 		}
 		pause(ctx, time.Second)
 	}
