@@ -128,3 +128,19 @@ func TestWhereItListensIsReadFromItsLogOfThisLife(t *testing.T) {
 		t.Errorf("a process that is gone listens on %q", got)
 	}
 }
+
+func TestWhatLiesAsideIsNotOfTheState(t *testing.T) {
+	i, _ := script(t, "exec sleep 60")
+	for name, size := range map[string]int{"pebble": 100, "pebble.corrupt-1": 1000} {
+		if err := os.MkdirAll(filepath.Join(i.Dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(i.Dir, name, "000004.sst"), make([]byte, size), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i.starts(t, "", "")
+	if u, ok := i.Usage(t.Context()); !ok || u.State != 100 || u.Memory == 0 {
+		t.Errorf("%+v, %t", u, ok)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ import (
 // Usage is what a process and its state take.
 type Usage struct {
 	Memory     int64 // resident, in bytes
-	State      int64 // bytes on disk
+	State      int64 // bytes on disk of the store that is in use: what was damaged lies aside
 	Goroutines int
 }
 
@@ -30,7 +31,7 @@ func (i *Instance) Usage(ctx context.Context) (u Usage, ok bool) {
 	if u.Memory = resident(pid); u.Memory == 0 {
 		return u, false
 	}
-	u.State = Size(i.Dir)
+	u.State = Size(filepath.Join(i.Dir, "pebble"))
 	if address := i.HTTP(); address != "" {
 		u.Goroutines = int(metric(ctx, address, "go_goroutines"))
 	}

@@ -209,6 +209,9 @@ func (s *scene) end(ctx context.Context) {
 		})
 	}
 	stopping.Wait()
+	for _, what := range grown(s.mu.result.Usage, s.Users) {
+		s.find("growth", "%s", what)
+	}
 	s.verify(ctx)
 }
 

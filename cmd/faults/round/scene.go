@@ -88,7 +88,7 @@ func (s Still) Most(t Still) Still {
 // Kinds are the kinds of findings: a process ended by itself, or not in order; it has set a good
 // state aside; something was not judged; the verifier found something; the suite could not do
 // what it wanted.
-var Kinds = []string{"exit", "stop", "state", "stuck", "verify", "suite"}
+var Kinds = []string{"exit", "stop", "state", "stuck", "growth", "verify", "suite"}
 
 // Finding is something that is wrong.
 type Finding struct {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/prtwatch/prtwatch/cmd/faults/fleet"
 )
 
 // askWithin bounds a question to the brokers.
@@ -163,4 +165,31 @@ func (s *scene) watchUsage(ctx context.Context) {
 		}
 		pause(ctx, 5*time.Second)
 	}
+}
+
+// The most that an instance may take. In hours of faults none took more than 126 MiB and 130
+// goroutines, and a store of some 100 KiB for 60 users: what grows with each fault or hour passes
+// these bounds within a run, what a busy machine adds does not.
+const (
+	mostMemory     = 300 << 20
+	mostGoroutines = 400
+	mostState      = 4 << 20  // whatever there is in it: tables that are not compacted yet
+	mostStateUser  = 64 << 10 // and for each user: a profile takes some KiB, and there are old ones of it
+)
+
+// grown says what of the most that an instance took is more than it may take.
+func grown(u fleet.Usage, users int) (found []string) {
+	for _, of := range []struct {
+		what       string
+		took, most int64
+	}{
+		{"bytes of memory", u.Memory, mostMemory},
+		{"goroutines", int64(u.Goroutines), mostGoroutines},
+		{"bytes of state", u.State, mostState + mostStateUser*int64(users)},
+	} {
+		if of.took > of.most {
+			found = append(found, fmt.Sprintf("an instance had %d %s, and may have %d", of.took, of.what, of.most))
+		}
+	}
+	return found
 }

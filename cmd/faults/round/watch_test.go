@@ -1,8 +1,11 @@
 package round
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/prtwatch/prtwatch/cmd/faults/fleet"
 )
 
 func TestAPartitionThatStandsStillIsSeenWhileOthersMove(t *testing.T) {
@@ -35,5 +38,28 @@ func TestWhereAGroupIsNamesThePartitionsOfWhichSomethingIsLeft(t *testing.T) {
 	}
 	if !(standing{0: {10, 10}, 1: {0, 0}, 2: {5, 4}}).done() {
 		t.Error("nothing is left, and it is not done")
+	}
+}
+
+func TestWhatAnInstanceMayTakeIsBounded(t *testing.T) {
+	const users = 60
+	for _, c := range []struct {
+		took fleet.Usage
+		want []string
+	}{
+		{fleet.Usage{Memory: 126 << 20, Goroutines: 130, State: 1 << 20}, nil},
+		{fleet.Usage{Memory: 301 << 20}, []string{"an instance had 315621376 bytes of memory, and may have 314572800"}},
+		{fleet.Usage{Goroutines: 401}, []string{"an instance had 401 goroutines, and may have 400"}},
+		{fleet.Usage{State: 9 << 20}, []string{"an instance had 9437184 bytes of state, and may have 8126464"}},
+	} {
+		if got := grown(c.took, users); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %q", c.took, got)
+		}
+	}
+	if got := grown(fleet.Usage{State: 9 << 20}, 2*users); len(got) > 0 {
+		t.Errorf("of twice as many users: %q", got)
+	}
+	if !slices.Contains(Kinds, "growth") {
+		t.Error("the report does not list them")
 	}
 }
