@@ -80,6 +80,7 @@ func (s *suite) sum(wanted func(round.Result) bool) total {
 		t.Still = t.Still.Most(r.Still)
 		t.Restarts += r.Restarts
 		t.Damaged += r.Damaged
+		t.MayRepeat += r.MayRepeat
 		t.Feed = t.Feed.Plus(r.Feed)
 	}
 	return t
@@ -143,38 +144,44 @@ func (s *suite) seeds() string {
 	return strings.Join(strings.Fields(strings.Trim(fmt.Sprint(s.turns.seeds), "[]")), ",")
 }
 
-// protocolTable is what docs/reliability.md has: a line a group protocol.
+// protocolTable is what docs/reliability.md has: a line a group protocol and delivery.
 func (s *suite) protocolTable(b *strings.Builder) {
 	columns := []string{
-		"group protocol", "faults", "sign-ins", "alerts", "lost", "doubled", "made up", "altered", "repeated",
+		"group protocol, delivery", "faults", "sign-ins", "alerts", "lost", "doubled", "made up", "altered", "repeated, of at most",
 		"profiles wrong", "Pebble ahead or wrong", "else wrong", "other findings", "longest standstill",
 	}
 	fmt.Fprintf(b, "| %s |\n|---|%s\n", strings.Join(columns, " | "), strings.Repeat("---:|", len(columns)-1))
 	for _, protocol := range []string{"classic", "consumer"} {
-		t := s.sum(func(r round.Result) bool { return r.Protocol == protocol })
-		if t.rounds == 0 {
-			continue
-		}
-		n := func(names ...string) string {
-			sum := 0.0
-			for _, name := range names {
-				sum += t.verdict[name]
+		for _, delivery := range []string{"exactly-once", "at-least-once"} {
+			t := s.sum(func(r round.Result) bool { return r.Protocol == protocol && r.Delivery == delivery })
+			if t.rounds > 0 {
+				t.line(b, protocol+", "+delivery)
 			}
-			return humanize.Comma(int64(sum))
 		}
-		others := -t.findings["verify"]
-		for _, found := range t.findings {
-			others += found
-		}
-		if t.verified < t.rounds {
-			protocol += fmt.Sprintf(" (%d of %d rounds verified)", t.verified, t.rounds)
-		}
-		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s of %s | %s of %s | %s | %d | %s |\n", protocol, t.faults,
-			n("sign_ins"), n("alerts"), n("missing"), n("doubled"), n("made_up"), n("altered"), n("repeated"),
-			n("profiles_wrong"), n("profiles"), n("pebble_ahead", "pebble_wrong"), n("pebble_profiles"),
-			n("unsplit", "misplaced", "stuck", "marks_wrong", "dead_letters_missing", "dead_letters_made_up"), others,
-			tenths(t.Still.Detecting))
 	}
+}
+
+// line is that of the rounds of the sum.
+func (t total) line(b *strings.Builder, of string) {
+	n := func(names ...string) string {
+		sum := 0.0
+		for _, name := range names {
+			sum += t.verdict[name]
+		}
+		return humanize.Comma(int64(sum))
+	}
+	others := -t.findings["verify"]
+	for _, found := range t.findings {
+		others += found
+	}
+	if t.verified < t.rounds {
+		of += fmt.Sprintf(" (%d of %d rounds verified)", t.verified, t.rounds)
+	}
+	fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s | %s | %s of %d | %s of %s | %s of %s | %s | %d | %s |\n", of, t.faults,
+		n("sign_ins"), n("alerts"), n("missing"), n("doubled"), n("made_up"), n("altered"), n("repeated"), t.MayRepeat,
+		n("profiles_wrong"), n("profiles"), n("pebble_ahead", "pebble_wrong"), n("pebble_profiles"),
+		n("unsplit", "misplaced", "stuck", "marks_wrong", "dead_letters_missing", "dead_letters_made_up"), others,
+		tenths(t.Still.Detecting))
 }
 
 func (s *suite) faultTable(b *strings.Builder, t total) {
@@ -193,9 +200,9 @@ func (s *suite) faultTable(b *strings.Builder, t total) {
 }
 
 func (s *suite) roundTable(b *strings.Builder) {
-	fmt.Fprintf(b, "\n| round | seed | protocol | delivery | faults | sign-ins | findings | longest standstill | took |\n|---:|---:|---|---|---:|---:|---:|---:|---:|\n")
+	fmt.Fprintf(b, "\n| round | seed | protocol | delivery | faults | sign-ins | repeated, of at most | findings | longest standstill | took |\n|---:|---:|---|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, r := range s.results {
-		fmt.Fprintf(b, "| %d | %d | %s | %s | %d | %d | %d | %s | %s |\n", r.Number, r.Seed, r.Protocol, r.Delivery, injected(r), r.Feed.SignIns, len(r.Findings),
+		fmt.Fprintf(b, "| %d | %d | %s | %s | %d | %d | %d of %d | %d | %s | %s |\n", r.Number, r.Seed, r.Protocol, r.Delivery, injected(r), r.Feed.SignIns, r.Repeated(), r.MayRepeat, len(r.Findings),
 			tenths(r.Still.Detecting), r.Took.Round(time.Second))
 	}
 	for _, r := range s.results {

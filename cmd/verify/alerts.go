@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -66,6 +67,7 @@ func (j *judge) checkAlerts(ctx context.Context) error {
 	type seen struct {
 		id    string
 		bytes digest
+		at    time.Time
 	}
 	first := map[string]seen{}
 	err := j.brokers.read(ctx, j.options.alerts, func(r *kgo.Record) {
@@ -78,14 +80,15 @@ func (j *judge) checkAlerts(ctx context.Context) error {
 			return
 		}
 		what := fmt.Sprintf("sign-in %s of %q, %s", a.SignIn.ID, a.User.UPN, where)
-		now := seen{a.ID, digestOf(r.Value)}
+		now := seen{a.ID, digestOf(r.Value), r.Timestamp}
 		before, again := first[a.SignIn.ID]
+		after := now.at.Sub(before.at)
 		switch {
-		case again && j.atLeastOnce() && before == now:
+		case again && j.atLeastOnce() && before.id == now.id && before.bytes == now.bytes && (j.againWithin == 0 || after <= j.againWithin):
 			j.Repeated++
 		case again:
 			j.Doubled++
-			j.find("doubled", "%s: there was one before", what)
+			j.find("doubled", "%s: there was one before, by %s", what, after)
 		case j.rows[a.SignIn.ID] == nil:
 			j.MadeUp++
 			j.find("made_up", "%s: no row of the query", what)

@@ -48,7 +48,7 @@ type options struct {
 	detectGroup, splitGroup               string
 	states                                []string
 	delivery                              string
-	lateness, maxFuture                   time.Duration
+	lateness, maxFuture, againWithin      time.Duration
 	eventTime                             string
 	examples                              int
 	json                                  bool
@@ -72,6 +72,8 @@ func (o *options) check() error {
 		return fmt.Errorf("%w: --lateness is %s: it must be whole hours, as state.lateness is", errUsage, o.lateness)
 	case o.maxFuture < 0:
 		return fmt.Errorf("%w: --max-future is %s: it cannot be negative", errUsage, o.maxFuture)
+	case o.againWithin < 0:
+		return fmt.Errorf("%w: --again-within is %s: it cannot be negative", errUsage, o.againWithin)
 	case o.examples < 0:
 		return fmt.Errorf("%w: --examples is %d: it cannot be negative", errUsage, o.examples)
 	case !slices.Contains([]string{"generated", "created"}, o.eventTime):
@@ -116,6 +118,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.delivery, "delivery", exactlyOnce, "what the instances ran with: exactly-once or at-least-once")
 	flags.DurationVar(&o.lateness, "lateness", 48*time.Hour, "state.lateness of the instances")
 	flags.DurationVar(&o.maxFuture, "max-future", 15*time.Minute, "detection.max_future of the instances")
+	flags.DurationVar(&o.againWithin, "again-within", 0, "with at-least-once: an alert that comes again later than this after the first is doubled; 0 allows it at any time")
 	flags.StringVar(&o.eventTime, "event-time", "generated", "detection.event_time of the instances")
 	flags.IntVar(&o.examples, "examples", 10, "how many examples of each finding")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object")

@@ -47,6 +47,7 @@ func TestAWrongCommandLineIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"--delivery", "twice"}, `--delivery is "twice": it must be exactly-once or at-least-once`},
 		{[]string{"--lateness", "90m"}, "--lateness is 1h30m0s: it must be whole hours"},
 		{[]string{"--max-future", "-1s"}, "--max-future is -1s"},
+		{[]string{"--again-within", "-1s"}, "--again-within is -1s"},
 		{[]string{"--examples", "-1"}, "--examples is -1"},
 		{[]string{"--event-time", "soon"}, `--event-time is "soon": it must be generated or created`},
 	} {

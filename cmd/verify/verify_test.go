@@ -62,6 +62,19 @@ func anotherLetter(change func(*kgo.Record)) harm {
 	})
 }
 
+// comesAgain is an alert that comes again some time later, at least once.
+func comesAgain(within string, after time.Duration) harm {
+	return func(in *installation, f flags) {
+		f["delivery"], f["again-within"] = atLeastOnce, within
+		in.rewrite(f, "alerts", func(all []*kgo.Record) []*kgo.Record {
+			first := of(all, ada)
+			again := *first
+			first.Timestamp, again.Timestamp = in.now.Add(-time.Hour), in.now.Add(-time.Hour+after)
+			return append(all, &again)
+		})
+	}
+}
+
 // profileOf is a harm to the profile of a user in the baseline topic.
 func profileOf(user string, change func(*profile)) harm {
 	return func(in *installation, _ flags) { in.teach(user, partitionFor(user), in.profile(user, change)) }
@@ -177,6 +190,7 @@ var harms = []struct {
 			return append(all, &again)
 		})
 	}, []string{"doubled"}, `of "bob@Example.com"`},
+	{"at least once, an alert is there again long after", comesAgain("1m", 2*time.Minute), []string{"doubled"}, "there was one before, by 2m0s"},
 
 	{"a dead letter is lost", letters(func(all []*kgo.Record) []*kgo.Record { return all[1:] }), []string{"dead_letters_missing"}, "partition"},
 	{"a dead letter is on what can be read", anotherLetter(with("offset", "0")), []string{"dead_letters_made_up"}, "nothing there is unreadable"},
@@ -371,6 +385,7 @@ func TestWhatMayBeIsNotWrong(t *testing.T) {
 			f["delivery"] = atLeastOnce
 			in.rewrite(f, "alerts", func(all []*kgo.Record) []*kgo.Record { return append(all, of(all, ada)) })
 		}, func(r report) bool { return r.Alerts == 4 && r.Repeated == 1 }},
+		{"at least once, the same alert again within the time for that", comesAgain("3m", 2*time.Minute), func(r report) bool { return r.Alerts == 4 && r.Repeated == 1 }},
 		{"a state that lags behind the topic", func(in *installation, f flags) {
 			in.teach(ada, partitionFor(ada), in.profile(ada, func(*profile) {}))
 		}, func(r report) bool { return r.PebbleProfiles == 4 }},

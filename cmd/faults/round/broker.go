@@ -84,7 +84,7 @@ func (s *scene) coordinator(r *rand.Rand) *injection {
 		what = s.names["detect"]
 		found = s.admin.FindGroupCoordinators(ctx, what)
 	default:
-		what = fmt.Sprintf("%s-slot%d-%d", s.names["detect"], r.IntN(Slots-1), r.IntN(2))
+		what = fmt.Sprintf("%s-slot%d-%d", s.names["detect"], r.IntN(Slots-1), r.IntN(members))
 		found = s.admin.FindTxnCoordinators(ctx, what)
 	}
 	broker := s.brokerOf(ctx, found[what])

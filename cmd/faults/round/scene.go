@@ -72,6 +72,8 @@ type Result struct {
 	Still    Still       // the longest
 	Usage    fleet.Usage // the most of any instance
 	Verdict  *Verdict    // nil where the verifier gave none
+	// MayRepeat is how many alerts may have come again, under the same id: with exactly-once none.
+	MayRepeat int
 }
 
 // Still is for how long a partition stood still though there was something to do with it, whatever
@@ -86,9 +88,9 @@ func (s Still) Most(t Still) Still {
 }
 
 // Kinds are the kinds of findings: a process ended by itself, or not in order; it has set a good
-// state aside; something was not judged; the verifier found something; the suite could not do
-// what it wanted.
-var Kinds = []string{"exit", "stop", "state", "stuck", "growth", "verify", "suite"}
+// state aside; something was not judged; an instance took too much; more alerts came again than the
+// faults account for; the verifier found something; the suite could not do what it wanted.
+var Kinds = []string{"exit", "stop", "state", "stuck", "growth", "repeat", "verify", "suite"}
 
 // Finding is something that is wrong.
 type Finding struct {
@@ -184,7 +186,7 @@ func (s *scene) config(brokers []string) (args []string) {
 		// hours that are read in order.
 		"split.merge_wait=1m",
 		"detect.transaction_timeout=" + s.transactionTimeout().String(),
-		"detect.members=2", "detect.group_protocol=" + s.Protocol, "delivery=" + s.Delivery,
+		fmt.Sprintf("detect.members=%d", members), "detect.group_protocol=" + s.Protocol, "delivery=" + s.Delivery,
 		"state.lateness=" + Lateness.String(), "http.listen=127.0.0.1:0", "log.format=text", "start_timeout=2m",
 	} {
 		args = append(args, "--set", kv)

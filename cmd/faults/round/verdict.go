@@ -48,6 +48,9 @@ func (s *scene) verify(ctx context.Context) {
 		}
 		args = append(args, "--state", i.Dir)
 	}
+	if s.Delivery == atLeastOnce {
+		args = append(args, "--again-within", (s.mu.result.Still.Detecting + againAfter).String())
+	}
 	var out, complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, s.Verify, args...)
 	cmd.Stdout, cmd.Stderr = &out, &complaints
@@ -59,7 +62,11 @@ func (s *scene) verify(ctx context.Context) {
 		s.find("suite", "the verifier gave no verdict: %v: %s", errors.Join(err, jsonErr), complaints.String())
 		return
 	}
-	s.update(func(r *Result) { r.Verdict = v })
+	n := v.Numbers()
+	s.update(func(r *Result) { r.Verdict, r.MayRepeat = v, r.mayRepeat(n["sign_ins"], n["rows"]) })
+	if r := &s.mu.result; r.Repeated() > r.MayRepeat {
+		s.find("repeat", "%d alerts came again, and after these faults not more than %d may have: %v", r.Repeated(), r.MayRepeat, r.Begun)
+	}
 	if err != nil {
 		s.find("verify", "%v: %s", err, v.summary())
 	}
