@@ -111,7 +111,9 @@ func (s *scene) inject(ctx context.Context) {
 
 // carryOut has a fault do what it does, and counts it where it was one.
 func (s *scene) carryOut(ctx context.Context, name string, in *injection) {
+	began := time.Now()
 	injected, detail := in.do(ctx)
+	s.undid(name, began)
 	if injected {
 		s.count(name)
 	}
@@ -181,6 +183,7 @@ func (s *scene) settle(ctx context.Context) {
 		i.Busy.Lock()
 		if i.Armed() {
 			i.Kill()
+			s.undid(plan.Point, time.Now().Add(-seen))
 		}
 		if i.Wanted() {
 			s.start(i)

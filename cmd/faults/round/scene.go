@@ -118,6 +118,8 @@ type scene struct {
 		shaken [Slots]time.Time // when the network of a slot was last disturbed
 		broken time.Time        // when a broker was last disturbed
 		ending bool             // nobody is restarted any more
+		spells []spell
+		hands  []inHand // of the whole round, in order
 	}
 }
 
@@ -366,6 +368,9 @@ func (s *scene) broke() {
 	s.mu.broken = time.Now()
 }
 
+// seen is how soon an end of a process is heard of.
+const seen = time.Second
+
 // exited hears of every end of a process: it says which are legal, and has the process back.
 func (s *scene) exited(i *fleet.Instance, e fleet.Exit) {
 	pointed := e.Killed && e.Life.Point != "" && !e.Asked
@@ -374,8 +379,10 @@ func (s *scene) exited(i *fleet.Instance, e fleet.Exit) {
 		s.count(plan.Point)
 		s.update(func(r *Result) { r.Injected[plan.Point+" "+name]++ })
 		s.write(entry{What: "fault", Name: plan.Point, Target: i.Name, Detail: e.Life.Point})
+		s.undid(plan.Point, time.Now().Add(-seen))
 	}
 	if metDamage(e) {
+		s.undid(plan.Flipped, time.Now().Add(-seen))
 		s.update(func(r *Result) { r.Damaged++ })
 	}
 	for _, aside := range fleet.AsideForNothing(i.Dir) {

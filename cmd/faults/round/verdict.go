@@ -62,10 +62,9 @@ func (s *scene) verify(ctx context.Context) {
 		s.find("suite", "the verifier gave no verdict: %v: %s", errors.Join(err, jsonErr), complaints.String())
 		return
 	}
-	n := v.Numbers()
-	s.update(func(r *Result) { r.Verdict, r.MayRepeat = v, r.mayRepeat(n["sign_ins"], n["rows"]) })
-	if r := &s.mu.result; r.Repeated() > r.MayRepeat {
-		s.find("repeat", "%d alerts came again, and after these faults not more than %d may have: %v", r.Repeated(), r.MayRepeat, r.Begun)
+	s.update(func(r *Result) { r.Verdict = v })
+	if s.Delivery == atLeastOnce {
+		s.boundRepeats(v.Numbers())
 	}
 	if err != nil {
 		s.find("verify", "%v: %s", err, v.summary())

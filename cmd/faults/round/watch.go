@@ -143,8 +143,12 @@ func (s *scene) watchProgress(ctx context.Context) {
 			s.update(func(r *Result) { r.Still.Splitting = max(r.Still.Splitting, still) })
 		}
 		if at, err := s.standing(ctx, s.admin.ListCommittedOffsets, s.names["signins"], s.names["detect"]); err == nil {
-			still := judging.see(time.Now(), at)
-			s.update(func(r *Result) { r.Still.Detecting = max(r.Still.Detecting, still) })
+			now, open := time.Now(), judging.inHandNow(at)
+			still := judging.see(now, at)
+			s.update(func(r *Result) {
+				r.Still.Detecting = max(r.Still.Detecting, still)
+				s.mu.hands = append(s.mu.hands, inHand{now, open})
+			})
 		}
 		pause(ctx, time.Second)
 	}
