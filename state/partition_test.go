@@ -292,6 +292,27 @@ func TestPutReplacesWhatIsCached(t *testing.T) {
 	}
 }
 
+// A record that carries no offset says what is so from there on, be the one before it further: there it
+// was another sign-ins topic that was counted in.
+func TestPutIsWhatTheNextRecordsOffsetIsHeldAgainst(t *testing.T) {
+	s := openMem(t, vfs.NewMem(), narrow)
+	defer s.Close()
+	p := lease(t, s, 3)
+	profile(t, p, "a").See("192.0.2.1", "64500", 1000)
+	profile(t, p, "a").Carry(10)
+	must(t, p.Commit(Checkpoint{}))
+	q := newProfile(narrow)
+	q.See("192.0.2.2", "64501", 1000)
+	must(t, p.Put([]byte("a"), q.appendTo(nil)))
+	if newer, err := p.PutNewer([]byte("a"), nil, 5); err != nil || !newer {
+		t.Errorf("what follows a record without an offset is taken for older than what that replaced: %v", err)
+	}
+	must(t, p.Restored(Checkpoint{}))
+	if profile(t, p, "a").seen() {
+		t.Error("the deletion was passed over")
+	}
+}
+
 func TestAProfileThatDoesNotDecodeNamesThePartitionAndNotTheUser(t *testing.T) {
 	s := openMem(t, vfs.NewMem(), narrow)
 	defer s.Close()

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -236,4 +238,38 @@ func (h told) Handle(_ context.Context, r slog.Record) error {
 		}
 	}
 	return nil
+}
+
+// What a crash can cost is what was committed since the last flush.
+func TestAStoreFlushesByItselfFromTimeToTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewCrashableMem()
+		s := openMem(t, fs, narrow)
+		must(t, lease(t, s, 3).Commit(Checkpoint{Offset: 7}))
+		time.Sleep(flushEvery) // of the bubble's clock
+		synctest.Wait()
+		left := openMem(t, fs.CrashClone(vfs.CrashCloneCfg{}), narrow)
+		cp, _, err := lease(t, left, 3).Checkpoint()
+		if err != nil || cp.Offset != 7 {
+			t.Errorf("after a crash the checkpoint is %+v (%v), want offset 7", cp, err)
+		}
+		must(t, errors.Join(left.Close(), s.Close()))
+	})
+}
+
+// Pebble makes a new file for each of its attempts, and would take a core for them.
+func TestABrokenStoreIsNotTriedAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHealth(slog.New(slog.DiscardHandler))
+		fs, began := h.guard(vfs.NewMem()), time.Now()
+		f, err := fs.Create("before", vfs.WriteCategoryUnspecified)
+		must(t, errors.Join(err, f.Close()))
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a file of a store that is not broken took %v", took)
+		}
+		h.fail(errors.New("no room"))
+		if _, err := fs.Create("after", vfs.WriteCategoryUnspecified); !errors.Is(err, errBroken) || time.Since(began) != retryPause {
+			t.Errorf("an attempt of a broken store ended after %v with %v, want after %v", time.Since(began), err, retryPause)
+		}
+	})
 }

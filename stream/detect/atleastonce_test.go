@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/detector"
@@ -249,33 +250,191 @@ func (s *stage) wantKept(user string, carried, checkpoint int64) error {
 	return errors.Join(err, cpErr, lease.Release())
 }
 
-// What profiles say that they have taken in is not judged again: by then they have forgotten hours that
-// they knew the first time.
+// What is judged again after a crash finds whom it found the first time: what profiles say that they have
+// taken in is passed over, though they have forgotten hours since, and nobody is swept by a time that the
+// group does not know yet.
 func TestAtLeastOnceWhatAProfileHasTakenInIsNotJudgedAgain(t *testing.T) {
-	h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
-	one := h.start("one", dir, atLeastOnce)
-	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
-	h.judged()
+	for _, test := range []struct {
+		name string
+		then func(h *house)
+	}{
+		{"it has forgotten hours", func(h *house) {
+			h.produce(signIn("later", ada, "203.0.113.1", "64501", 500))
+			h.until("the alert", func() bool { return h.alerts()["later"] == 1 })
+		}},
+		{"its time is up", func(h *house) { h.tick(detector.Window + 48 + 12) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+			one := h.start("one", dir, atLeastOnce, alone)
+			h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+			h.judged()
+			refusing := h.refuseOffsets()
+			h.produce(signIn("known", ada, "192.0.2.1", "64500", 2))
+			h.until("the profile", func() bool { return len(h.b.ReadAll(h.topics.Baseline)) == 2 })
+			h.until("its work to be done", func() bool { return one.works() == 2 })
+			test.then(h)
+			h.until("what followed to be done", func() bool { return one.works() > 2 })
+			if err := one.stop(); err != nil {
+				t.Log(err)
+			}
+			refusing.Store(false)
+			h.start("one", dir, atLeastOnce, alone)
+			h.judged()
+			if got := h.alerts(); got["known"] > 0 {
+				t.Errorf("an alert was made up: %v", got)
+			}
+		})
+	}
+}
+
+// works returns how often a stage has written what it had in hand.
+func (s *stage) works() float64 {
+	ended, _ := s.count("prtwatch_transactions_total")
+	return ended
+}
+
+// refuseOffsets has the embedded broker refuse what the group commits outside of transactions, as amid a
+// rebalance, while the flag is set.
+func (h *house) refuseOffsets() *atomic.Bool {
 	var refusing atomic.Bool
 	refusing.Store(true)
 	cluster := h.b.Embedded().Cluster
 	cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if request.(*kmsg.OffsetCommitRequest).Group != h.group || !refusing.Load() {
+		commit := request.(*kmsg.OffsetCommitRequest)
+		if commit.Group != h.group || !refusing.Load() {
 			return nil, nil, false
 		}
-		return nil, errors.New("no commits"), true
+		response := commit.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, topic := range commit.Topics {
+			answer := kmsg.NewOffsetCommitResponseTopic()
+			answer.Topic, answer.TopicID = topic.Topic, topic.TopicID
+			for _, p := range topic.Partitions {
+				part := kmsg.NewOffsetCommitResponseTopicPartition()
+				part.Partition, part.ErrorCode = p.Partition, kerr.RebalanceInProgress.Code
+				answer.Partitions = append(answer.Partitions, part)
+			}
+			response.Topics = append(response.Topics, answer)
+		}
+		return response, nil, true
 	})
-	h.produce(signIn("known", ada, "192.0.2.1", "64500", 2), signIn("later", ada, "203.0.113.1", "64501", 500))
-	h.until("the alert", func() bool { return h.alerts()["later"] == 1 })
-	h.until("the profile", func() bool { return len(h.b.ReadAll(h.topics.Baseline)) >= 2 })
-	if err := one.stop(); err != nil {
-		t.Log(err)
-	}
-	refusing.Store(false)
-	h.start("one", dir, atLeastOnce)
+	return &refusing
+}
+
+// The group forgets a member amid a join, of which the client says nothing: it joins anew, and has its
+// partitions still. Others may have had them, so what it has judged is not committed under its new id.
+func TestAtLeastOnceNothingIsCommittedUnderAnotherMemberID(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, brokertest.Fake(t))
+	var client groupClient
+	h.start("one", t.TempDir(), atLeastOnce, alone, func(_ *detect.Config, d *detect.Deps) {
+		d.Client = append(d.Client, kgo.WithHooks(&client))
+	})
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
 	h.judged()
-	if got := h.alerts(); got["known"] > 0 {
-		t.Errorf("an alert was made up: %v", got)
+	refusing := h.refuseOffsets()
+	h.produce(signIn("second", ada, "203.0.113.1", "64501", 2))
+	h.until("the profile", func() bool { return len(h.b.ReadAll(h.topics.Baseline)) == 2 })
+	cluster := h.b.Embedded().Cluster
+	var forgotten atomic.Bool
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if forgotten.CompareAndSwap(false, true) {
+			cluster.SleepControl(func() { h.evict("one-0") })
+		}
+		return nil, nil, false
+	})
+	session := client.Load()
+	given, _ := session.GroupMetadata()
+	session.ForceRebalance()
+	h.until("the client to have another member id", func() bool {
+		id, _ := session.GroupMetadata()
+		return id != "" && id != given || client.Load() != session
+	})
+	refusing.Store(false)
+	h.judged()
+	if client.Load() == session {
+		t.Error("offsets were committed under another member id than that under which the partitions were judged")
+	}
+	h.wantAlerts("first", "second")
+}
+
+// polled hears of the records that a client hands to the member.
+type polled chan *kgo.Record
+
+// OnFetchRecordUnbuffered hears of every record that a client lets go of.
+func (p polled) OnFetchRecordUnbuffered(r *kgo.Record, polled bool) {
+	if polled && len(r.Value) > 0 {
+		p <- r
+	}
+}
+
+// Who hears that a partition is another's while he has records of it in hand writes nothing of them any
+// more: neither alerts nor, where those were on their way, profiles.
+func TestAtLeastOnceWhatIsAnothersAlreadyIsNotWritten(t *testing.T) {
+	t.Run("alerts", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t, brokertest.Fake(t))
+		inHand := make(polled, 10)
+		one := h.start("one", t.TempDir(), atLeastOnce, alone, func(cfg *detect.Config, d *detect.Deps) {
+			cfg.Transaction, cfg.TransactionTimeout = time.Minute, time.Minute // a rebalance ends it, and a stop
+			d.Client = append(d.Client, kgo.WithHooks(inHand))
+		})
+		h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+		<-inHand
+		h.evict("one-0")
+		<-inHand // once more
+		if err := one.stop(); err != nil {
+			t.Fatal(err)
+		}
+		h.judged()
+		h.wantAlerts("first")
+	})
+	t.Run("profiles", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t, brokertest.Fake(t))
+		one := h.start("one", t.TempDir(), atLeastOnce, alone, func(cfg *detect.Config, _ *detect.Deps) { cfg.TransactionTimeout = time.Minute })
+		h.until("one to judge all", func() bool { running, _ := one.Partitions(); return running == partitions })
+		held, release := h.holdProduce()
+		h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+		<-held
+		joining := make(chan struct{})
+		cluster := h.b.Embedded().Cluster
+		var again atomic.Bool
+		cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+			if again.CompareAndSwap(false, true) {
+				close(joining)
+				cluster.SleepControl(func() { <-t.Context().Done() })
+			}
+			return nil, nil, false
+		})
+		h.evict("one-0")
+		<-joining
+		h.start("two", t.TempDir(), atLeastOnce, alone)
+		h.judged()
+		release()
+		h.until("one to have written what it had in hand", func() bool { return one.works() > 0 })
+		if n := len(h.b.ReadAll(h.topics.Baseline)); n != 1 {
+			t.Errorf("%d profiles were written, want its successor's alone", n)
+		}
+	})
+}
+
+// A zombie's profile arrives at an owner who has nothing to write himself.
+func TestAtLeastOnceAnOwnerLooksForWhatOthersWrote(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, brokertest.Fake(t))
+	one := h.start("one", t.TempDir(), atLeastOnce, func(_ *detect.Config, d *detect.Deps) { d.LookEvery = 10 * time.Millisecond })
+	for hour := range 2 {
+		h.produce(signIn(fmt.Sprint("from ", hour), ada, fmt.Sprint("192.0.2.", hour), fmt.Sprint(64500+hour), hour))
+		h.judged()
+	}
+	written := h.b.ReadAll(h.topics.Baseline)
+	h.b.Produce(h.again(written[0]))
+	h.until("the profile to be mended", func() bool { mended, _ := one.count("prtwatch_baseline_mended_total"); return mended == 1 })
+	now := h.b.ReadAll(h.topics.Baseline)
+	if got, want := state.Carried(now[len(now)-1].Value), state.Carried(written[1].Value); got != want {
+		t.Errorf("the last profile carries %d, want %d", got, want)
 	}
 }

@@ -1,6 +1,7 @@
 package detect_test
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,17 +36,24 @@ func TestAMemberGivesBackWhatASecondRevokeTookAmidATransaction(t *testing.T) {
 	h.wantAlerts("first")
 }
 
-// holdProduce has the embedded broker hold the next records of a transaction until release.
+// holdProduce has the embedded broker hold the next alerts that come until release.
 func (h *house) holdProduce() (held <-chan struct{}, release func()) {
 	came, released := make(chan struct{}), make(chan struct{})
 	release = sync.OnceFunc(func() { close(released) })
 	h.t.Cleanup(release)
+	topics, err := h.b.Admin().ListTopics(context.Background(), h.topics.Alerts)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	id := topics[h.topics.Alerts].ID
 	cluster := h.b.Embedded().Cluster
 	var first atomic.Bool
 	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		if request.(*kmsg.ProduceRequest).TransactionID != nil && first.CompareAndSwap(false, true) {
-			close(came)
-			cluster.SleepControl(func() { <-released })
+		for _, topic := range request.(*kmsg.ProduceRequest).Topics {
+			if (topic.Topic == h.topics.Alerts || topic.TopicID == id) && first.CompareAndSwap(false, true) {
+				close(came)
+				cluster.SleepControl(func() { <-released })
+			}
 		}
 		return nil, nil, false
 	})

@@ -164,7 +164,6 @@ func (r *roster) startRestore(partition int32, at, end int64, hour int32) *assig
 	a.restore = progress{end: end}
 	a.position, a.judged, a.committed = at, at, at
 	a.hour, a.now, a.committedHour = hour, hour, hour
-	a.sweeping = true // where the last owner had got to is not known
 	return a
 }
 
