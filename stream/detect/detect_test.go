@@ -412,11 +412,7 @@ func TestWhatCannotGoOnEndsWithItsCause(t *testing.T) {
 		spoil func(h *house, one *stage)
 		want  string
 	}{
-		{"a record of a newer version", func(h *house, _ *stage) {
-			value := signins.Append(nil, signIn("new", "ada@example.com", "192.0.2.1", "64500", 0))
-			value[0]++ // the version
-			h.b.Produce(&kgo.Record{Topic: h.topics.Signins, Key: []byte("ada@example.com"), Value: value})
-		}, "upgrade"},
+		{"a record of a newer version", func(h *house, _ *stage) { h.newer() }, "upgrade"},
 		{"a baseline topic that was made again", func(h *house, one *stage) {
 			one.stop()
 			h.recreate(h.topics.Baseline, map[string]string{"cleanup.policy": "compact"})
@@ -460,6 +456,14 @@ func TestWhatCannotGoOnEndsWithItsCause(t *testing.T) {
 			})
 		})
 	}
+}
+
+// newer appends a record of a newer version.
+func (h *house) newer() {
+	h.t.Helper()
+	value := signins.Append(nil, signIn("new", "ada@example.com", "192.0.2.1", "64500", 0))
+	value[0]++ // the version
+	h.b.Produce(&kgo.Record{Topic: h.topics.Signins, Key: []byte("ada@example.com"), Value: value})
 }
 
 // expect waits until the stage ends by itself and checks what it says.

@@ -322,9 +322,11 @@ func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				stopping := time.Now()
 				if err := one.stop(); err != nil {
 					t.Fatal(err)
 				}
+				h.asOf(dir, stopping)
 				judged := len(h.b.ReadAll(h.topics.Baseline))
 				two := h.start("two", t.TempDir())
 				h.hour(3)
@@ -335,13 +337,28 @@ func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
 				if !killed && missed != all-judged || killed && (missed <= all-judged || missed == all) {
 					t.Errorf("its state lacks %d of %d records; %d are others'", missed, all, all-judged)
 				}
+				starting := time.Now()
 				one = h.start("one", left)
 				h.until("all to be restored", func() bool { running, _ := one.Partitions(); return running == partitions })
 				if read, _ := one.count(restoreRecords); read != float64(missed) {
 					t.Errorf("it read %.0f records, it had missed %d", read, missed)
 				}
+				h.newer()
+				one.expect("upgrade") // which is no end in good order
+				h.asOf(left, starting)
 			})
 		})
+	}
+}
+
+// asOf checks that by the checkpoints in a folder nothing was missing at a time, though no record is as new:
+// those of a partition in which nothing happens would grow older than deletions are kept for.
+func (h *house) asOf(dir string, at time.Time) {
+	h.t.Helper()
+	for p, cp := range h.checkpoints(dir) {
+		if cp.Timestamp.Before(at) {
+			h.t.Errorf("the checkpoint of partition %d is of %v, want %v or later", p, cp.Timestamp, at)
+		}
 	}
 }
 
@@ -358,6 +375,18 @@ func (h *house) hour(at int) {
 // missed returns how many records of the baseline topic the state in a folder does not know.
 func (h *house) missed(dir string) (records int) {
 	h.t.Helper()
+	next := h.checkpoints(dir)
+	for _, r := range h.b.ReadAll(h.topics.Baseline) {
+		if r.Offset >= next[r.Partition].Offset {
+			records++
+		}
+	}
+	return records
+}
+
+// checkpoints returns those of the state in a folder, by partition.
+func (h *house) checkpoints(dir string) map[int32]state.Checkpoint {
+	h.t.Helper()
 	cfg := state.DefaultConfig()
 	cfg.Dir = dir
 	store, err := state.Open(cfg, detector.Window, slog.New(slog.DiscardHandler))
@@ -365,7 +394,7 @@ func (h *house) missed(dir string) (records int) {
 		h.t.Fatal(err)
 	}
 	defer store.Close()
-	next := make(map[int32]int64)
+	all := make(map[int32]state.Checkpoint)
 	for p := range int32(partitions) {
 		lease, err := store.Lease(h.t.Context(), p)
 		if err != nil {
@@ -375,14 +404,9 @@ func (h *house) missed(dir string) (records int) {
 		if err = errors.Join(err, lease.Release()); err != nil {
 			h.t.Fatal(err)
 		}
-		next[p] = cp.Offset
+		all[p] = cp
 	}
-	for _, r := range h.b.ReadAll(h.topics.Baseline) {
-		if r.Offset >= next[r.Partition] {
-			records++
-		}
-	}
-	return records
+	return all
 }
 
 // alone is a member that evict can reach.

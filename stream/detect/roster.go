@@ -49,7 +49,7 @@ type assignment struct {
 	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
 	hour, now int32
 	sweeping  bool
-	swept     int32 // the event time at which the last sweep began
+	swept     int32 // the event time at which the last sweep began; 0 before ours, so one is due
 }
 
 // phase is what is being done with an assigned partition.

@@ -2,13 +2,18 @@ package detect_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/detect"
@@ -165,6 +170,92 @@ func TestTopicsThatChangeUnderARunningInstance(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Brokers that know no ids of topics do not say that the baseline topic is another one now; that a profile
+// is written where there were others already does.
+func TestABaselineTopicThatIsMadeAgainIsFoundWithoutIdsToo(t *testing.T) {
+	old := func(_ *detect.Config, d *detect.Deps) {
+		d.Client = append(d.Client, kgo.MaxVersions(kversion.V2_7_0()))
+	}
+	for _, delivery := range []struct {
+		name   string
+		option stageOption
+	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+		t.Run(delivery.name, func(t *testing.T) {
+			t.Parallel()
+			h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+			one := h.start("one", dir, old, delivery.option)
+			h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+			h.judged()
+			if err := one.stop(); err != nil {
+				t.Fatal(err)
+			}
+			// A producer that has not written there yet: of another's record the new topic misses the one before.
+			one = h.start("one", dir, old, delivery.option)
+			h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
+			h.recreate(h.topics.Baseline, compacted)
+			h.produce(signIn("known", ada, "192.0.2.1", "64500", 2))
+			one.expect("the topic is another one")
+			h.wantAlerts("first")
+		})
+	}
+}
+
+// A broker that has just started may not know a topic yet.
+func TestATopicThatABrokerDoesNotKnowForAMomentIsNotTakenForDeleted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, brokertest.Fake(t))
+	one := h.start("one", t.TempDir())
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	h.judged()
+	var looks atomic.Int32
+	cluster := h.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.Metadata), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		asked := request.(*kmsg.MetadataRequest)
+		if !asked.IncludeTopicAuthorizedOperations || looks.Add(1) != 1 {
+			return nil, nil, false
+		}
+		response := asked.ResponseKind().(*kmsg.MetadataResponse)
+		for _, topic := range asked.Topics {
+			unknown := kmsg.NewMetadataResponseTopic()
+			unknown.Topic, unknown.ErrorCode = topic.Topic, kerr.UnknownTopicOrPartition.Code
+			response.Topics = append(response.Topics, unknown)
+		}
+		return response, nil, true
+	})
+	h.until("the stage to have looked once more", func() bool { return looks.Load() > 2 || len(one.ended) > 0 })
+	h.produce(signIn("thief", ada, "203.0.113.9", "64511", 3))
+	h.judged()
+	if err := one.stop(); err != nil {
+		t.Error(err)
+	}
+	h.wantAlerts("first", "thief")
+}
+
+// A broker that hangs up amid what is asked before anything is judged is asked again.
+func TestABrokerThatHangsUpAtTheStartIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, brokertest.Fake(t))
+	var asked atomic.Int32
+	cluster := h.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.DescribeConfigs), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if asked.Add(1) > 1 {
+			return nil, nil, false
+		}
+		return nil, errors.New("hanging up"), true
+	})
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	h.start("one", t.TempDir(), func(_ *detect.Config, d *detect.Deps) {
+		d.Client = append(d.Client, kgo.RequestRetries(0)) // the client alone would ask again, a while
+	})
+	h.judged()
+	h.wantAlerts("first")
+	if n := asked.Load(); n < 2 {
+		t.Errorf("it was asked %d times", n)
 	}
 }
 

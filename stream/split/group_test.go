@@ -179,6 +179,30 @@ func TestAcknowledgementsAfterALossDoNotSetTheGroupBack(t *testing.T) {
 	}
 }
 
+// Brokers that take nothing hold a stop up for a while, and no longer; what they did not take is split by
+// who comes next.
+func TestAStopWaitsAWhileForWhatDoesNotLand(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Fake(t)
+	h := newHub(t, b, 1)
+	held := b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: h.topics.Signins, Err: kerr.NotLeaderForPartition, Count: -1})
+	first := h.run()
+	h.eventually("the first is active", first.active)
+	b.Produce(h.record(0, 0, message("ada@example.com/0")))
+	h.eventually("it is in the air", func() bool { return count(first.deps.Metrics.messages) == 1 })
+	began := time.Now()
+	if err := h.halt(first); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < landWithin {
+		t.Errorf("the stop waited %v, want %v", took, landWithin)
+	}
+	held.Remove()
+	h.run()
+	h.drained()
+	h.eventually("it is split", func() bool { ids, _ := h.output(); return len(ids["ada@example.com"]) > 0 })
+}
+
 func TestNothingIsCommittedUnderAnotherMembership(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 1)
