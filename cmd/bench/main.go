@@ -1,6 +1,5 @@
 // Command bench measures prtwatch on an Apache Kafka that it starts itself, beside a client that
-// only reads and beside the Kafka Streams application in deploy/bench/streams, and prints Markdown:
-// docs/performance.md is made of it.
+// only reads and beside the Kafka Streams application in deploy/bench/streams, and prints Markdown.
 //
 //	go run ./cmd/bench --report report.md
 //

@@ -1,7 +1,5 @@
 package report
 
-import "fmt"
-
 // Target is what a figure should come to.
 type Target struct {
 	Name    string
@@ -64,9 +62,6 @@ func Targets(results []Result) string {
 	}
 	return Table([]string{"what", "measured", "at least", "aim", "verdict"}, rows)
 }
-
-// Share writes 0 to 1 in percent.
-func Share(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
 
 // The targets, of one run on two cores with exactly once on.
 var (
