@@ -28,7 +28,8 @@ More processes of the same configuration, each with a state.dir and instance of 
 the work. --only split or --only detect runs one stage.
 
 http.listen answers /metrics (Prometheus), /livez, and /readyz, which is 200 when this process has
-joined its groups and every partition that it has is restored.
+joined its groups, was given its share of the partitions and has restored it. Where nothing is left for
+it, it is ready after two seconds (twelve with detect.group_protocol: consumer).
 
 Where a group's offsets are not in its topic any more, or are gone, it refuses to start, as sign-ins
 would go unjudged or be judged twice, and says what to do. --accept-loss goes on with what is left.`,

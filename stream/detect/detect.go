@@ -39,6 +39,7 @@
 package detect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,7 @@ type Deps struct {
 	// Set by tests alone.
 	patience time.Duration // of a restore in which nothing moves: see restorePatience
 	sayEvery time.Duration // see sayEvery
+	settling time.Duration // see settling
 	pace     func() pace   // of the next transaction
 
 	restores *semaphore.Weighted // of all members; set by New
@@ -203,13 +205,24 @@ func (s *Stage) learn(ctx context.Context, client *kgo.Client, admin *kadm.Clien
 	}
 }
 
+// settling is for how long a member that was given nothing may be waiting for its share, which others
+// have to give up first: a heartbeat, what they have in hand, and a second rebalance. Who restarts
+// instances one after the other would else have the next one stopped in the middle of that. In the
+// consumer protocol the broker says how often there is a heartbeat, each 5 s by default.
+func (c Config) settling() time.Duration {
+	if c.GroupProtocol == Consumer {
+		return 12 * time.Second
+	}
+	return 2 * time.Second
+}
+
 // Ready reports whether every member has joined the group and every partition that is ours
 // is restored, and if not, what is missing: how much was read, how fast, and how long the rest
-// will take. Owning no partition is ready.
+// will take. Owning no partition is ready, once none has come for settling.
 func (s *Stage) Ready() (bool, string) {
 	var under, over restores
 	for _, m := range s.members {
-		u, o, joined := m.roster.restoring()
+		u, o, joined := m.roster.restoring(cmp.Or(s.deps.settling, s.cfg.settling()))
 		if !joined {
 			return false, "detect: joining the consumer group"
 		}

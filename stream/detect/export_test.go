@@ -8,6 +8,9 @@ func SetPatience(d *Deps, patience time.Duration) { d.patience = patience }
 // SetSayEvery sets how often a restore that takes long says how far it is.
 func SetSayEvery(d *Deps, every time.Duration) { d.sayEvery = every }
 
+// SetSettling sets for how long a member that was given nothing is not ready.
+func SetSettling(d *Deps, settling time.Duration) { d.settling = settling }
+
 // SetPace has each transaction judge so many records and sweep so many users, and sweeps begin
 // after so many hours of event time. The function is called by many goroutines.
 func SetPace(d *Deps, next func() (records int, sweepEvery int64, sweepSlice int)) {

@@ -454,6 +454,31 @@ func TestAnInstanceThatItsGroupForgotIsNotReady(t *testing.T) {
 	h.until("the stage to be ready again", ready)
 }
 
+// Who restarts instances one after the other goes on when one is ready. What others have yet to give up
+// for it must have come by then, or it is given up twice.
+func TestAnInstanceThatJoinsIsReadyOnceItHasItsShare(t *testing.T) {
+	h := newHouse(t, brokertest.Fake(t))
+	single := func(c *detect.Config, d *detect.Deps) {
+		c.Members = 1
+		detect.SetSettling(d, time.Hour)
+	}
+	one := h.start("one", t.TempDir(), single)
+	h.until("one to judge all partitions", func() bool { running, _ := one.Partitions(); return running == partitions })
+	two := h.start("two", t.TempDir(), single)
+	h.until("two to be ready", func() bool { ready, _ := two.Ready(); return ready })
+	if running, _ := two.Partitions(); running == 0 {
+		t.Error("it is ready before it has a partition")
+	}
+}
+
+func TestAMemberForWhomNothingIsLeftIsReady(t *testing.T) {
+	h := newHouse(t, brokertest.Fake(t))
+	many := h.start("many", t.TempDir(), func(c *detect.Config, _ *detect.Deps) { c.Members = partitions })
+	h.until("many to have a partition a member", func() bool { running, _ := many.Partitions(); return running == partitions })
+	late := h.start("late", t.TempDir(), func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
+	h.until("the member that came late to be ready", func() bool { ready, _ := late.Ready(); return ready })
+}
+
 // Deletions can be read for delete.retention.ms, and then are gone from the topic, as is what they
 // deleted. An instance that was away for longer holds users whom nothing there speaks of.
 func TestWhoWasDeletedWhileAnInstanceWasAwayStaysDeleted(t *testing.T) {

@@ -68,7 +68,7 @@ type roster struct {
 	mu struct {
 		sync.Mutex
 		closed  bool // the session is being closed: what is assigned now is not ours
-		joined  bool
+		joined  time.Time // zero while the group does not know us
 		owned   map[int32]*assignment
 		dropped []*assignment      // over, but not yet settled by the member
 		arrived []*assignment      // restored, not yet settled by the member
@@ -98,7 +98,9 @@ func (r *roster) assign(added []int32, memberID string, pause func()) {
 		return
 	}
 	pause()
-	r.mu.joined = true
+	if r.mu.joined.IsZero() {
+		r.mu.joined = time.Now()
+	}
 	for _, p := range added {
 		if a := r.mu.owned[p]; a != nil {
 			r.drop(a)
@@ -113,7 +115,7 @@ func (r *roster) assign(added []int32, memberID string, pause func()) {
 func (r *roster) outside() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mu.joined = false
+	r.mu.joined = time.Time{}
 }
 
 // revoke notes that partitions are not ours any more.
@@ -252,7 +254,7 @@ func (r *roster) abandon() {
 	for _, a := range r.mu.owned {
 		r.drop(a)
 	}
-	r.mu.joined = false
+	r.mu.joined = time.Time{}
 }
 
 // pollContext returns a context for one poll: done after wait, or when the roster changes.
@@ -288,8 +290,9 @@ func (r *roster) count() (run, rest int) {
 }
 
 // restoring returns how far the restores of those partitions are that the member does not judge
-// yet, those of the others, and false where it has not joined the group.
-func (r *roster) restoring() (under, over restores, joined bool) {
+// yet, those of the others, and false where it has not joined the group, or was given nothing so far
+// and may be within settling.
+func (r *roster) restoring(settling time.Duration) (under, over restores, joined bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.mu.owned {
@@ -299,5 +302,6 @@ func (r *roster) restoring() (under, over restores, joined bool) {
 			under = append(under, a.restore)
 		}
 	}
-	return under, over, r.mu.joined
+	settled := len(r.mu.owned) > 0 || time.Since(r.mu.joined) > settling
+	return under, over, !r.mu.joined.IsZero() && settled
 }
