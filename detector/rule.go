@@ -14,7 +14,7 @@ import (
 // right end of that range is the upper edge of hour H-1. Its left end is the upper edge of
 // hour H-336, so that (T-14d, T-13d23h], hour H-335, is the first hour that lies within:
 // 336 less one. (The instant T-14d itself, the last of hour H-336, is the query's as well;
-// it is the one difference, and SEMANTICS names it.)
+// it is the one difference, and docs/semantics.md names it.)
 const Window = 335
 
 // Severity says how much an alert matters.
@@ -42,7 +42,7 @@ type Rule struct {
 	MFATerm       string   // the authentication details do not have it (KQL has)
 }
 
-// PRTReuse is the Sentinel rule that prtwatch replaces (SEMANTICS.md holds its query). Its
+// PRTReuse is the Sentinel rule that prtwatch replaces (docs/semantics.md holds its query). Its
 // id, name, terms and metadata are that rule's.
 func PRTReuse() Rule {
 	r := prtReuse

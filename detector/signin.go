@@ -50,7 +50,7 @@ type SignIn struct {
 	Truncated bool
 }
 
-// Bounds of a projected sign-in, in bytes (CONTRACTS: "The alert").
+// Bounds of a projected sign-in, in bytes; the alert has no longer ones.
 const (
 	// MaxText is where every other text is cut, at a UTF-8 boundary.
 	MaxText = 4 << 10

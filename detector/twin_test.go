@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// twin judges by the words of SEMANTICS.md, "Preset kql", over a plain list of all that came
+// twin judges by the words of docs/semantics.md, "Preset kql", over a plain list of all that came
 // before. It shares no code with the detector.
 type twin struct {
 	created   bool          // event_time: created

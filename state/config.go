@@ -10,7 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Config is the `state` section of the configuration (CONTRACTS, "Configuration").
+// Config is the `state` section of the configuration.
 type Config struct {
 	// Dir is the folder of the store; it is made where it is missing. One process at a time.
 	Dir string `koanf:"dir"`
@@ -34,8 +34,8 @@ const (
 	maxMaxASNs  = 1000
 )
 
-// DefaultConfig returns the defaults of CONTRACTS. The bounds of networks are those of the
-// query's make_set (SEMANTICS, "What exactly is detected").
+// DefaultConfig returns what holds where nothing is configured. The bounds of networks are those of
+// the query's make_set (docs/semantics.md).
 func DefaultConfig() Config {
 	return Config{Dir: "./prtwatch-state", Cache: 256 << 20, Lateness: 48 * time.Hour, MaxIPs: 500, MaxASNs: 50}
 }

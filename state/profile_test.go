@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// kql are the limits that CONTRACTS and SEMANTICS give.
+// kql are the limits by default, with the query's window.
 func kql() *limits { return newLimits(DefaultConfig(), 335) }
 
 func TestALateSignInFindsItsWholeWindowUpToTheLateness(t *testing.T) {

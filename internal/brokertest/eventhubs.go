@@ -22,7 +22,7 @@ import (
 )
 
 // Namespace imitates the Kafka endpoint of an Event Hubs namespace, as far as Microsoft tells
-// what it does and bugs of clients have shown it (FACTS F): TLS, SASL PLAIN with a connection
+// what it does (azure-docs, articles/event-hubs/apache-kafka-*.md) and bugs of clients have shown it: TLS, SASL PLAIN with a connection
 // string, one address, old versions of the requests, no topic ids, leader epochs of -1, no
 // transactions, no topics made or altered, no compression, requests of a bounded size, commits
 // of a bounded rate, throttling by fetches that bring nothing, idle connections that are closed.
@@ -50,7 +50,7 @@ type Namespace struct {
 	refused map[string]int
 }
 
-// What an Event Hubs namespace bounds (FACTS F6, F7).
+// What an Event Hubs namespace bounds: apache-kafka-configurations.md, apache-kafka-troubleshooting-guide.md.
 const (
 	maxRequest       = 1_046_528
 	commitsPerSecond = 4

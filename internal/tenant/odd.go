@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// odd is what is odd about a record: one of the cases that SEMANTICS and FACTS list, and a
+// odd is what is odd about a record: one of the cases that docs/semantics.md lists or real exports have shown, and a
 // number that chooses among its variants.
 type odd struct {
 	kind oddKind

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 )
 
-// The rates. "row N" is a row of the project's table of published figures (RATES), "measured" is from real
+// The rates. "row N" is a row of the project's table of published figures, "measured" is from real
 // records, "assumption" is nobody's figure.
 const (
 	signInsPerUserDay   = 80   // median, log-normal: row 30

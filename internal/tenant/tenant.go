@@ -20,7 +20,7 @@ import (
 // Shape is which export wrote the records.
 type Shape uint8
 
-// The shapes of SEMANTICS: diagnostic settings, Log Analytics export, and record by record
+// The shapes that Azure exports (docs/semantics.md): diagnostic settings, Log Analytics export, and record by record
 // either of them.
 const (
 	Diagnostic Shape = iota
@@ -57,7 +57,7 @@ type Options struct {
 
 	Shape      Shape
 	PerUserDay float64 // median sign-ins of a user on a working day; default 80
-	// Odd is the share of records with one of the odd cases of SEMANTICS (odd.go), 0 to 1.
+	// Odd is the share of records with one of the odd cases of docs/semantics.md (odd.go), 0 to 1.
 	Odd float64
 	// Thefts for each 1,000 user-days; default 2, negative for none. Far more than the world
 	// has, as a tenant of 100 would show its first after years.

@@ -67,7 +67,7 @@ const (
 type roster struct {
 	mu struct {
 		sync.Mutex
-		closed  bool // the session is being closed: what is assigned now is not ours
+		closed  bool      // the session is being closed: what is assigned now is not ours
 		joined  time.Time // zero while the group does not know us
 		owned   map[int32]*assignment
 		dropped []*assignment      // over, but not yet settled by the member

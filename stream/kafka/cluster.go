@@ -31,7 +31,7 @@ type Cluster struct {
 func DefaultCluster() Cluster { return Cluster{Brokers: []string{"127.0.0.1:9092"}} }
 
 // eventHubsHost ends the host of every Event Hubs namespace, and eventHubsPort is where it
-// speaks Kafka (FACTS F1).
+// speaks Kafka (Microsoft's azure-event-hubs-apache-kafka-overview.md).
 const (
 	eventHubsHost = ".servicebus.windows.net"
 	eventHubsPort = "9093"
@@ -56,7 +56,8 @@ func (c Cluster) namespace() bool {
 }
 
 // CommitPace is how soon after one commit of offsets the next may follow: Event Hubs takes four
-// a second and partition (FACTS F7), and of other brokers nobody needs more than some fifty.
+// a second and partition (Microsoft's apache-kafka-troubleshooting-guide.md), and of other brokers
+// nobody needs more than some fifty.
 func (c Cluster) CommitPace() time.Duration {
 	if c.EventHubs() {
 		return 250 * time.Millisecond
@@ -159,8 +160,8 @@ func (c Cluster) Options(log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error)
 	return opts, nil
 }
 
-// eventHubsOptions are what Microsoft asks of a Kafka client (FACTS F5, F6): no compression,
-// a minute for a request, and no request of 1,046,528 bytes, at which it hangs up. No codec at all
+// eventHubsOptions are what Microsoft asks of a Kafka client (its apache-kafka-configurations.md): no
+// compression, a minute for a request, and no request of 1,046,528 bytes, at which it hangs up. No codec at all
 // is no compression; kgo.NoCompression in the option would be written to by each client that is made of
 // it (kgo.DefaultCompressor), at once by those that are made at once.
 func eventHubsOptions() []kgo.Opt {

@@ -101,7 +101,7 @@ func days(n int) string {
 	return strconv.FormatInt((time.Duration(n) * 24 * time.Hour).Milliseconds(), 10)
 }
 
-// Specs returns what each of the topics must be (CONTRACTS: Topics).
+// Specs returns what each of the topics must be.
 //
 // A topic's newest segment is neither deleted nor compacted, and lives a week by default:
 // so it is closed each day. What we read back by its record's time is stamped on append,
