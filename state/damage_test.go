@@ -193,7 +193,7 @@ func (d *spoiled) opened() (became string, err error) {
 // answers reads all that a store holds. Each profile is to be what the topic has at the
 // checkpoint of its partition.
 func (d *spoiled) answers(s *Store) (became string, unreadable, wrong error) {
-	if _, err := d.fs.Stat("state/pebble.corrupt-1"); err == nil {
+	if _, err := d.fs.Stat("state/pebble.corrupt"); err == nil {
 		became = setAside
 	}
 	for number, topic := range d.life.topics {

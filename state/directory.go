@@ -27,7 +27,7 @@ var (
 )
 
 // directory is the folder of a store: DIR/lock, DIR/format, DIR/instance, DIR/pebble and,
-// where a damaged one was set aside, DIR/pebble.corrupt-N.
+// where one was damaged, DIR/pebble.corrupt: the last such, for whoever wants to know why.
 type directory struct {
 	fs       vfs.FS
 	path     string
@@ -176,18 +176,15 @@ func syncDir(fs vfs.FS, path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// setAside renames the Pebble folder, and returns the new name.
+// setAside renames the Pebble folder, and returns the new name. What was set aside before goes: a
+// disk that damages one after the other would be filled by them.
 func (d *directory) setAside() (string, error) {
-	for n := 1; ; n++ {
-		name := d.file("pebble.corrupt-" + strconv.Itoa(n))
-		switch _, err := d.fs.Stat(name); {
-		case errors.Is(err, os.ErrNotExist):
-			if err := d.fs.Rename(d.file("pebble"), name); err != nil {
-				return "", fmt.Errorf("setting a damaged store aside as %s: %w", name, err)
-			}
-			return name, d.sync()
-		case err != nil:
-			return "", fmt.Errorf("setting a damaged store aside as %s: %w", name, err)
-		}
+	name := d.file("pebble.corrupt")
+	if err := d.fs.RemoveAll(name); err != nil {
+		return "", fmt.Errorf("removing the damaged store %s, to set another aside: %w", name, err)
 	}
+	if err := d.fs.Rename(d.file("pebble"), name); err != nil {
+		return "", fmt.Errorf("setting a damaged store aside as %s: %w", name, err)
+	}
+	return name, d.sync()
 }

@@ -248,7 +248,7 @@ func (l *life) checkAfter(fs vfs.FS, err error) (aside bool) {
 	s, openErr := openNarrow(fs)
 	must(l.t, openErr)
 	defer func() { must(l.t, s.Close()) }()
-	_, statErr := fs.Stat("state/pebble.corrupt-1")
+	_, statErr := fs.Stat("state/pebble.corrupt")
 	aside = statErr == nil
 	parts := map[int32]*Partition{}
 	for _, partition := range slices.Sorted(maps.Keys(l.topics)) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -121,6 +122,27 @@ func TestAPartitionThatOutlivesItsStoreGetsAnError(t *testing.T) {
 	}
 }
 
+func TestOfDamagedStoresTheLastIsKept(t *testing.T) {
+	fs := vfs.NewMem()
+	for range 3 {
+		must(t, openMem(t, fs, narrow).Close())
+		names, err := fs.List("state/pebble")
+		must(t, err)
+		for _, name := range names {
+			if strings.HasPrefix(name, "MANIFEST") {
+				must(t, fs.Remove("state/pebble/"+name))
+			}
+		}
+	}
+	must(t, openMem(t, fs, narrow).Close())
+	names, err := fs.List("state")
+	must(t, err)
+	slices.Sort(names)
+	if want := []string{"format", "instance", "lock", "pebble", "pebble.corrupt"}; !slices.Equal(names, want) {
+		t.Errorf("the folder has %q", names)
+	}
+}
+
 func TestAFolderThatCannotBeWrittenIsNotTakenForDamage(t *testing.T) {
 	fs := vfs.NewMem()
 	must(t, openMem(t, fs, narrow).Close())
@@ -136,7 +158,7 @@ func TestAFolderThatCannotBeWrittenIsNotTakenForDamage(t *testing.T) {
 	if !errors.Is(err, os.ErrPermission) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := fs.Stat("state/pebble.corrupt-1"); err == nil {
+	if _, err := fs.Stat("state/pebble.corrupt"); err == nil {
 		t.Error("a sound store was set aside")
 	}
 	must(t, openMem(t, fs, narrow).Close())

@@ -131,7 +131,7 @@ func TestWhereItListensIsReadFromItsLogOfThisLife(t *testing.T) {
 
 func TestWhatLiesAsideIsNotOfTheState(t *testing.T) {
 	i, _ := script(t, "exec sleep 60")
-	for name, size := range map[string]int{"pebble": 100, "pebble.corrupt-1": 1000} {
+	for name, size := range map[string]int{"pebble": 100, "pebble.corrupt": 1000} {
 		if err := os.MkdirAll(filepath.Join(i.Dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}

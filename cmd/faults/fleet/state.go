@@ -27,19 +27,14 @@ func Damaged(dir string) bool {
 	return err == nil
 }
 
-// AsideForNothing returns the Pebbles that prtwatch has set aside below a state folder though
-// nobody had damaged them, each one once.
-func AsideForNothing(dir string) []string {
-	var found []string
-	asides, _ := filepath.Glob(filepath.Join(dir, "pebble.corrupt-*"))
-	for _, aside := range asides {
-		f, err := os.OpenFile(filepath.Join(aside, mark), os.O_CREATE|os.O_EXCL, 0o644)
-		if err == nil {
-			_ = f.Close()
-			found = append(found, aside)
-		}
+// AsideForNothing reports whether prtwatch has set a Pebble aside below a state folder though nobody
+// had damaged it, and does so once.
+func AsideForNothing(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, "pebble.corrupt", mark), os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return false // there is none, or it is marked
 	}
-	return found
+	return f.Close() == nil
 }
 
 // Copy copies a state folder, which no process may use meanwhile; what is at to goes.

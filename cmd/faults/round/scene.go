@@ -385,8 +385,8 @@ func (s *scene) exited(i *fleet.Instance, e fleet.Exit) {
 		s.undid(plan.Flipped, time.Now().Add(-seen))
 		s.update(func(r *Result) { r.Damaged++ })
 	}
-	for _, aside := range fleet.AsideForNothing(i.Dir) {
-		s.find("state", "%s has set %s aside, which nobody had damaged", i.Name, aside)
+	if fleet.AsideForNothing(i.Dir) {
+		s.find("state", "%s has set its Pebble aside, which nobody had damaged", i.Name)
 	}
 	if e.Asked {
 		return
