@@ -30,7 +30,7 @@ func BenchmarkSplit(b *testing.B) {
 	}
 	b.SetBytes(int64(size))
 	for n := 0; b.Loop(); n++ {
-		h.cfg.Group = h.b.Name(fmt.Sprint("split", n))
+		h.cfg.Group, h.accept = h.b.Name(fmt.Sprint("split", n)), true // a group anew, over sign-ins that are there
 		r := h.run()
 		h.eventually("all is split", func() bool { return count(r.deps.Metrics.messages) == messages })
 		h.landed(r)
@@ -59,7 +59,7 @@ func BenchmarkCatchUp(b *testing.B) {
 	for _, h.maxAhead = range []time.Duration{24 * time.Hour, 1000 * time.Hour} {
 		b.Run(h.maxAhead.String(), func(b *testing.B) {
 			for n := 0; b.Loop(); n++ {
-				h.cfg.Group = h.b.Name(fmt.Sprint(h.maxAhead, n))
+				h.cfg.Group, h.accept = h.b.Name(fmt.Sprint(h.maxAhead, n)), true
 				r := h.runAt(commitEvery, kafka.DefaultCluster().CommitPace())
 				h.drained()
 				if err := h.halt(r); err != nil {
