@@ -13,6 +13,7 @@ import (
 
 	"github.com/prtwatch/prtwatch/internal/fault"
 	"github.com/prtwatch/prtwatch/state"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 // stalled is how long a restore waits for the next record before it gives up, at the least.
@@ -45,73 +46,136 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	if len(input) == 0 {
 		return offsets, nil
 	}
-	ends, err := m.ends(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("asking where the topics begin and end: %w", err)
-	}
+	found, missing := m.ends(ctx)
 	for partition, offset := range input {
-		start, err := m.startAt(partition, offset.EpochOffset().Offset, ends)
+		committed, mark := offset.EpochOffset().Offset, m.marks[partition]
+		a := m.roster.unread(partition)
+		at, ok := found[partition]
+		if !ok {
+			if m.deps.AcceptLoss { // it may have to be read from elsewhere
+				return nil, fmt.Errorf("asking where the topics begin and end: %w", missing)
+			}
+			if committed < 0 {
+				input[partition] = kgo.NewOffset().AtStart()
+			}
+			if a != nil {
+				m.restores.Go(func() { m.locate(a, committed, mark, missing) })
+			}
+			continue
+		}
+		start, err := m.startAt(partition, committed, mark, at)
 		if err != nil {
 			m.fail(err)
 			return nil, err
 		}
-		input[partition] = kgo.NewOffset().At(start)
-		if start == offset.EpochOffset().Offset {
-			input[partition] = offset
+		if start != committed {
+			input[partition] = kgo.NewOffset().At(start)
 		}
-		first := offset.EpochOffset().Offset < 0
-		committed, ours := parseMark(m.marks[partition])
-		// Whether the state goes with offsets of another topic, or with those that an operator set, it does not say.
-		anew := first || !ours || m.baseline.another(m.marks[partition])
-		if a := m.roster.startRestore(partition, start, ends.baselineEnd[partition], committed.hour); a != nil {
-			m.restores.Go(func() { m.restore(a, ends, first, anew) })
+		if a != nil {
+			m.restores.Go(func() { m.restore(a, start, committed, mark, at) })
 		}
 	}
 	return offsets, nil
 }
 
-// ends is where the partitions of the topics begin and end, high watermarks and not last
+// ends is where a partition of the topics begins and ends, high watermarks and not last
 // stable offsets: what lies between them may yet be committed.
-type ends struct{ signinsStart, signinsEnd, baselineStart, baselineEnd map[int32]int64 }
+type ends struct{ signinsStart, signinsEnd, baselineStart, baselineEnd int64 }
 
-func (m *member) ends(ctx context.Context) (ends, error) {
-	starts, err := m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
-	if err != nil {
-		return ends{}, err
-	}
-	lasts, err := m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
-	if err != nil {
-		return ends{}, err
-	}
-	if err := errors.Join(starts.Error(), lasts.Error()); err != nil {
-		return ends{}, err
-	}
-	of := func(listed kadm.ListedOffsets, topic string) map[int32]int64 {
-		at := make(map[int32]int64)
-		for p, o := range listed[topic] {
-			at[p] = o.Offset
+// endsWithin is how long the group waits for the leaders of all partitions.
+const endsWithin = 2 * time.Second
+
+// ends returns what the leaders of all partitions say in time, and why the others are missing.
+func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
+	ctx, cancel := context.WithTimeout(ctx, endsWithin)
+	defer cancel()
+	starts, startErr := m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
+	lasts, lastErr := m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
+	found := make(map[int32]ends)
+	for p := range m.deps.Topics.Partitions {
+		var at ends
+		known := true
+		for _, of := range []struct {
+			listed kadm.ListedOffsets
+			topic  string
+			to     *int64
+		}{
+			{starts, m.deps.Topics.Signins, &at.signinsStart},
+			{lasts, m.deps.Topics.Signins, &at.signinsEnd},
+			{starts, m.baseline.name, &at.baselineStart},
+			{lasts, m.baseline.name, &at.baselineEnd},
+		} {
+			offset, ok := of.listed.Lookup(of.topic, p)
+			known = known && ok && offset.Err == nil
+			*of.to = offset.Offset
 		}
-		return at
+		if known {
+			found[p] = at
+		}
 	}
-	return ends{
-		of(starts, m.deps.Topics.Signins), of(lasts, m.deps.Topics.Signins),
-		of(starts, m.deps.Topics.Baseline), of(lasts, m.deps.Topics.Baseline),
-	}, nil
+	return found, errors.Join(startErr, lastErr, starts.Error(), lasts.Error())
+}
+
+// locate asks the leaders of one partition where it begins and ends, again and again while they are
+// away, and then restores it. Those of others are not waited for.
+func (m *member) locate(a *assignment, committed int64, mark string, missing error) {
+	m.log.Warn("waiting for the leaders of a partition before it is restored", "partition", a.partition, "error", missing)
+	for {
+		at, err := m.endsOf(a.ctx, a.partition)
+		if err == nil {
+			start, err := m.startAt(a.partition, committed, mark, at)
+			if err != nil && a.ctx.Err() == nil {
+				m.fail(err)
+			}
+			if err != nil {
+				return
+			}
+			m.restore(a, start, committed, mark, at)
+			return
+		}
+		m.log.Debug("waiting for the leaders of a partition", "partition", a.partition, "error", err)
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-time.After(rebuildAfter):
+		}
+	}
+}
+
+// endsOf is ends of one partition.
+func (m *member) endsOf(ctx context.Context, partition int32) (at ends, err error) {
+	ctx, cancel := context.WithTimeout(ctx, endsWithin)
+	defer cancel()
+	for _, of := range []struct {
+		topic     string
+		timestamp int64
+		to        *int64
+	}{
+		{m.deps.Topics.Signins, kafka.StartOfLog, &at.signinsStart},
+		{m.deps.Topics.Signins, kafka.EndOfLog, &at.signinsEnd},
+		{m.baseline.name, kafka.StartOfLog, &at.baselineStart},
+		{m.baseline.name, kafka.EndOfLog, &at.baselineEnd},
+	} {
+		if *of.to, err = kafka.OffsetOf(ctx, m.asking, of.topic, partition, of.timestamp, kgo.ReadUncommitted()); err != nil {
+			return at, err
+		}
+	}
+	return at, nil
 }
 
 // startAt says at which offset a partition is to be read, given the committed one (negative
 // where there is none), or why it must not be.
-func (m *member) startAt(partition int32, committed int64, at ends) (int64, error) {
-	start, end := at.signinsStart[partition], at.signinsEnd[partition]
+func (m *member) startAt(partition int32, committed int64, mark string, at ends) (int64, error) {
+	start, end := at.signinsStart, at.signinsEnd
 	if committed < 0 {
 		return start, nil // which is right only where nobody is known: bring looks
 	}
-	if wrong := m.baseline.holds(m.marks[partition], at.baselineStart[partition], at.baselineEnd[partition]); wrong != "" {
+	if wrong := m.baseline.holds(mark, at.baselineStart, at.baselineEnd); wrong != "" {
 		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, "+
 			"or delete the offsets of group %s to begin with nobody known",
 			partition, m.baseline.name, wrong, m.cfg.Group)
 	}
-	another := m.baseline.another(m.marks[partition])
+	another := m.baseline.another(mark)
 	switch {
 	case another && !m.deps.AcceptLoss:
 		return 0, fmt.Errorf("partition %d of %s: offset %d is committed, but the topic was made again since; pass --accept-loss to read it from its beginning",
@@ -134,9 +198,16 @@ func (m *member) startAt(partition int32, committed int64, at ends) (int64, erro
 const restoresAtOnce = 4
 
 // restore leases the partition's state, brings it to where the baseline partition ended when
-// the assignment began, and hands it to the member. first says that the group has committed
-// no offset of the partition, anew that what is on disk is of no use.
-func (m *member) restore(a *assignment, at ends, first, anew bool) {
+// the assignment began, and hands it to the member. Its sign-ins are read from start; committed is the
+// group's offset, negative where there is none, and mark what came with it.
+func (m *member) restore(a *assignment, start, committed int64, mark string, at ends) {
+	was, ours := parseMark(mark)
+	if !m.roster.startRestore(a, start, at.baselineEnd, was.hour) {
+		return
+	}
+	first := committed < 0
+	// Whether the state goes with offsets of another topic, or with those that an operator set, it does not say.
+	anew := first || !ours || m.baseline.another(mark)
 	if m.deps.restores.Acquire(a.ctx, 1) != nil {
 		return // it is not ours any more
 	}
@@ -146,12 +217,14 @@ func (m *member) restore(a *assignment, at ends, first, anew bool) {
 	}
 }
 
+// bring is restore's work: first says that the group has committed no offset of the partition, anew that
+// what is on disk is of no use.
 func (m *member) bring(a *assignment, at ends, first, anew bool) error {
 	lease, err := m.deps.Store.Lease(a.ctx, a.partition)
 	if err != nil {
 		return err
 	}
-	start, end := at.baselineStart[a.partition], at.baselineEnd[a.partition]
+	start, end := at.baselineStart, at.baselineEnd
 	if anew {
 		// What the state holds was judged under offsets that are not there any more.
 		if err := lease.Drop(); err != nil {
@@ -164,7 +237,7 @@ func (m *member) bring(a *assignment, at ends, first, anew bool) error {
 		upTo, last, err = m.read(a, lease, from, end, last)
 	}
 	if err == nil && first && !m.deps.AcceptLoss {
-		err = m.mayBegin(a, at.signinsStart[a.partition])
+		err = m.mayBegin(a, at.signinsStart)
 	}
 	if err == nil {
 		last = time.Now() // as of when nothing is missing

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -477,6 +479,65 @@ func TestAMemberForWhomNothingIsLeftIsReady(t *testing.T) {
 	h.until("many to have a partition a member", func() bool { running, _ := many.Partitions(); return running == partitions })
 	late := h.start("late", t.TempDir(), func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
 	h.until("the member that came late to be ready", func() bool { ready, _ := late.Ready(); return ready })
+}
+
+// A partition whose leader is away is waited for by nobody but itself, and restored when it is back.
+func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T) {
+	const away = 1
+	for _, committed := range []bool{false, true} {
+		for _, baseline := range []bool{false, true} {
+			t.Run(fmt.Sprintf("committed=%v/baseline=%v", committed, baseline), func(t *testing.T) {
+				h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+				var want []string
+				write := func(at int) {
+					list := inEach("user", at)
+					h.produce(list...)
+					if at == 0 {
+						for _, s := range list {
+							want = append(want, s.ID)
+						}
+					}
+				}
+				if committed {
+					one := h.start("one", dir)
+					write(0)
+					h.judged()
+					if err := one.stop(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				topic := h.topics.Signins
+				if baseline {
+					topic = h.topics.Baseline
+				}
+				fault := h.b.Embedded().Cluster.Fault(kfake.Fault{
+					Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: topic, Partitions: []int32{away}, Err: kerr.LeaderNotAvailable, Count: -1,
+				})
+				write(len(want)) // known by then, or nobody is
+				one := h.start("one", dir)
+				each := int64(1) // sign-ins of a partition
+				if committed {
+					each++
+				}
+				h.until("all other partitions to be judged", func() bool {
+					offsets, err := h.b.Admin().FetchOffsets(t.Context(), h.group)
+					judged := 0
+					offsets.Each(func(o kadm.OffsetResponse) {
+						if o.At == each {
+							judged++
+						}
+					})
+					return err == nil && judged == partitions-1
+				})
+				if ready, _ := one.Ready(); ready {
+					t.Error("it is ready without one of its partitions")
+				}
+				fault.Remove()
+				h.judged()
+				h.wantAlerts(want...)
+			})
+		}
+	}
 }
 
 // Deletions can be read for delete.retention.ms, and then are gone from the topic, as is what they

@@ -154,19 +154,29 @@ func (r *roster) holds(offsets map[int32]kgo.EpochOffset) {
 	}
 }
 
-// startRestore returns the assignment of a partition whose restore has yet to begin, or nil.
-func (r *roster) startRestore(partition int32, at, end int64, hour int32) *assignment {
+// unread returns the assignment of a partition whose restore has yet to begin, or nil.
+func (r *roster) unread(partition int32) *assignment {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := r.mu.owned[partition]
-	if a == nil || a.phase != assigned {
-		return nil
+	if a := r.mu.owned[partition]; a != nil && a.phase == assigned {
+		return a
+	}
+	return nil
+}
+
+// startRestore notes where the restore of an assignment ends and its sign-ins begin. It reports false
+// where another has begun, or the assignment is over.
+func (r *roster) startRestore(a *assignment, at, end int64, hour int32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a.over || a.phase != assigned {
+		return false
 	}
 	a.phase = restoring
 	a.restore = progress{end: end}
 	a.position, a.judged, a.committed = at, at, at
 	a.hour, a.now, a.committedHour = hour, hour, hour
-	return a
+	return true
 }
 
 // progress notes how far the restore of a has come.

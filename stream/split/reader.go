@@ -10,7 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 const (
@@ -137,10 +138,10 @@ func (s *Splitter) bounds(ctx context.Context, l *lane) (begin, end int64, err e
 	}
 	ctx, cancel := context.WithTimeout(ctx, locateWithin)
 	defer cancel()
-	end, err = s.offsetOf(ctx, l, endOfLog)
+	end, err = kafka.OffsetOf(ctx, s.group, l.topic, l.partition, kafka.EndOfLog, kgo.ReadCommitted())
 	begin = l.committed
 	if err == nil && begin < 0 {
-		begin, err = s.offsetOf(ctx, l, l.start.timestamp())
+		begin, err = kafka.OffsetOf(ctx, s.group, l.topic, l.partition, l.start.timestamp(), kgo.ReadCommitted())
 	}
 	if err != nil {
 		return -1, -1, fmt.Errorf("asking where it begins and ends: %w", err)
@@ -151,42 +152,15 @@ func (s *Splitter) bounds(ctx context.Context, l *lane) (begin, end int64, err e
 	return begin, end, nil
 }
 
-// The timestamps that ask for an end of the log.
-const (
-	startOfLog = -2
-	endOfLog   = -1
-)
-
 // timestamp is what a broker is asked for.
 func (s Start) timestamp() int64 {
 	switch {
 	case s.latest:
-		return endOfLog
+		return kafka.EndOfLog
 	case s.at.IsZero():
-		return startOfLog
+		return kafka.StartOfLog
 	}
 	return s.at.UnixMilli()
-}
-
-// offsetOf asks for the offset of a timestamp as read committed sees it; -1 if the partition
-// has nothing that new. It asks for one partition: others, whose leaders may be away, are not
-// waited for.
-func (s *Splitter) offsetOf(ctx context.Context, l *lane, timestamp int64) (int64, error) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.IsolationLevel = 1
-	topic, part := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
-	part.Partition, part.Timestamp = l.partition, timestamp
-	topic.Topic, topic.Partitions = l.topic, append(topic.Partitions, part)
-	req.Topics = append(req.Topics, topic)
-	resp, err := req.RequestWith(ctx, s.group)
-	if err != nil {
-		return -1, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return -1, errors.New("no answer")
-	}
-	p := resp.Topics[0].Partitions[0]
-	return p.Offset, kerr.ErrorForCode(p.ErrorCode)
 }
 
 // readWith fetches with one client from offset *at on, which it moves, each time the lane
