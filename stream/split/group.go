@@ -331,7 +331,8 @@ func marksOf(lanes []*lane) map[*lane]int64 {
 	return marks
 }
 
-// send commits marks, and reports whether it did.
+// send commits marks, and reports whether it did. It takes those out that the broker refuses because
+// there is no such topic any more: nothing of that comes again, so nothing has to wait for it.
 func (s *Splitter) send(marks map[*lane]int64) bool {
 	offsets, lanes := make(map[string]map[int32]kgo.EpochOffset), make(map[string]map[int32]*lane)
 	for l, offset := range marks {
@@ -363,9 +364,17 @@ func (s *Splitter) send(marks map[*lane]int64) bool {
 	})
 	err := errors.New("no answer")
 	s.group.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, e error) {
-		if err = e; err == nil {
-			err = commitError(resp)
+		if err = e; err != nil {
+			return
 		}
+		refused(resp, func(topic string, partition int32, e error) {
+			if errors.Is(e, kerr.UnknownTopicOrPartition) {
+				delete(marks, lanes[topic][partition])
+				s.deps.Metrics.commitErrors.Inc()
+			} else if err == nil {
+				err = e
+			}
+		})
 	})
 	s.lastCommitted = time.Now()
 	if err != nil {

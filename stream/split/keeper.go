@@ -8,6 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 // ends is where the input ended, as far as read committed can see.
@@ -45,12 +47,41 @@ func (s *Splitter) hurry() {
 func (s *Splitter) watch(ctx context.Context) {
 	ask := time.NewTicker(s.endsEvery)
 	defer ask.Stop()
+	missed := make(map[string]int)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ask.C:
+			s.look(ctx, missed)
 			s.ask(ctx)
+		}
+	}
+}
+
+// missedLooks is after how many answers without a topic it is believed to be gone: a broker that has
+// just started may not know it yet.
+const missedLooks = 4
+
+// look ends the stage where a topic that it reads was deleted: a client goes on asking for one in
+// silence. missed counts the answers in a row that were without it.
+func (s *Splitter) look(ctx context.Context, missed map[string]int) {
+	if len(s.everything()) == 0 {
+		clear(missed)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.endsEvery)
+	defer cancel()
+	there, err := kafka.Identify(ctx, s.admin, s.deps.InputTopics...)
+	if err != nil {
+		s.deps.Log.Debug("asking for the input topics", "error", err)
+		return // who reads them says what there is to say
+	}
+	for _, topic := range s.deps.InputTopics {
+		if there[topic].Partitions > 0 {
+			missed[topic] = 0
+		} else if missed[topic]++; missed[topic] == missedLooks {
+			s.fail(fmt.Errorf("topic %s was deleted while it was in use: what was not split of it is lost; take it out of input.topics, or make it again", topic))
 		}
 	}
 }
@@ -84,14 +115,13 @@ func (s *Splitter) ask(ctx context.Context) {
 	s.rouse()
 }
 
-// commitError returns the first error of a commit's answer.
-func commitError(resp *kmsg.OffsetCommitResponse) error {
+// refused calls each for what a commit's answer refuses.
+func refused(resp *kmsg.OffsetCommitResponse, each func(topic string, partition int32, err error)) {
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return fmt.Errorf("topic %s partition %d: %w", t.Topic, p.Partition, err)
+				each(t.Topic, p.Partition, fmt.Errorf("topic %s partition %d: %w", t.Topic, p.Partition, err))
 			}
 		}
 	}
-	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -153,6 +154,54 @@ func TestAnInputThatIsMadeAgainUnderARunningStageEndsIt(t *testing.T) {
 			t.Errorf("Run returned %v", err)
 		}
 	})
+}
+
+func TestAnInputThatIsDeletedUnderARunningStageEndsIt(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, brokertest.Fake(t), 1)
+	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 1)...)))
+	r := h.run()
+	h.drained()
+	if _, err := h.b.Admin().DeleteTopic(t.Context(), h.raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.ended(r); err == nil || !strings.Contains(err.Error(), h.raw+" was deleted while it was in use") {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+// What runs ahead of commits waits for them; for those of a partition that is no more, in vain.
+func TestAPartitionThatIsNoMoreDoesNotKeepTheOthersFromGoingAhead(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 2)
+	h.maxAhead = 24 * time.Hour
+	const days = 10
+	day := func(n int) time.Time { return epoch.Add(time.Duration(n) * 24 * time.Hour) }
+	write := func(n int) {
+		for partition := range int32(2) {
+			h.b.Produce(&kgo.Record{Topic: h.raw, Partition: partition, Timestamp: day(n), Value: messageOf(day(n), numbers(ada, 2*n+int(partition), 2*n+int(partition)+1)...)})
+		}
+	}
+	write(0)
+	r := h.run()
+	h.drained()
+	if err := h.halt(r); err != nil {
+		t.Fatal(err)
+	}
+	h.b.Embedded().Cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: h.raw, Partitions: []int32{1}, Err: kerr.UnknownTopicOrPartition, Count: -1,
+	})
+	for n := 1; n < days; n++ {
+		write(n)
+	}
+	r = h.run()
+	h.eventually("all of both is split", func() bool { return count(r.deps.Metrics.messages) == 2*(days-1) })
+	h.eventually("the other partition is committed", func() bool { return h.committed(0) == days })
+	if err := h.halt(r); err != nil {
+		t.Fatal(err)
+	}
+	if at := h.committed(1); at != 1 {
+		t.Errorf("of the partition that is no more offset %d is committed", at)
+	}
 }
 
 // Or one that is killed then would leave sign-ins behind and no offset, as though that had expired.
