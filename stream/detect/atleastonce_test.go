@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -436,5 +437,35 @@ func TestAtLeastOnceAnOwnerLooksForWhatOthersWrote(t *testing.T) {
 	now := h.b.ReadAll(h.topics.Baseline)
 	if got, want := state.Carried(now[len(now)-1].Value), state.Carried(written[1].Value); got != want {
 		t.Errorf("the last profile carries %d, want %d", got, want)
+	}
+}
+
+// An alert, or a profile, that the broker refuses ends the instance, whose next start judges the sign-in
+// again. Profiles must not have taken it in by then.
+func TestEitherWayWhatABrokerRefusesIsJudgedAgain(t *testing.T) {
+	for _, delivery := range []struct {
+		name   string
+		option stageOption
+	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+		for _, topic := range []string{"alerts", "baseline"} {
+			t.Run(delivery.name+"/"+topic, func(t *testing.T) {
+				h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+				one := h.start("one", dir, delivery.option)
+				h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+				h.judged()
+				name := map[string]string{"alerts": h.topics.Alerts, "baseline": h.topics.Baseline}[topic]
+				refuses := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: name, Err: kerr.MessageTooLarge, Count: -1})
+				h.produce(signIn("thief", ada, "203.0.113.9", "64511", 3))
+				one.expect("MESSAGE_TOO_LARGE")
+				refuses.Remove()
+				h.start("one", dir, delivery.option)
+				h.judged()
+				for _, id := range []string{"first", "thief"} {
+					if n := h.alerts()[id]; n == 0 || n > 1 && (topic == "alerts" || delivery.name == "exactly once") {
+						t.Errorf("%d alerts for sign-in %s", n, id)
+					}
+				}
+			})
+		}
 	}
 }
