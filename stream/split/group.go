@@ -170,6 +170,9 @@ func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 			l := newLane(topic, partition, offset.EpochOffset().Offset)
 			if !grown {
 				l.start = s.deps.Start
+			} else if err := s.expired(l); err != nil {
+				s.fail(err)
+				return err
 			}
 			begun = begun || grown
 			lanes = append(lanes, l)
@@ -355,8 +358,9 @@ func (s *Splitter) send(marks map[*lane]int64) bool {
 			}
 		}
 		for _, t := range req.Topics {
+			begun := s.begun(t.Topic)
 			for i := range t.Partitions {
-				tag := lanes[t.Topic][t.Partitions[i].Partition].tag // it is sent when the lock is no longer held
+				tag := lanes[t.Topic][t.Partitions[i].Partition].committedWith(begun) // it is sent when the lock is no longer held
 				t.Partitions[i].Metadata = &tag
 			}
 		}

@@ -173,6 +173,7 @@ type Splitter struct {
 		silent  bool                        // a lost connection to the group was logged already
 		ends    *ends                       // where the input ended lately; nil until asked
 		tags    map[string]map[int32]string // what the offsets that were fetched last came with
+		begun   map[string]int              // of how many partitions of a topic they say that there were any
 		ticked  time.Time
 		handing bool  // a revoke is handing partitions over
 		failure error // why the session ends, nil while all is well

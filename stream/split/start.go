@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -14,28 +15,74 @@ import (
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
-// tagPrefix begins what an input offset is committed with: the id of its topic follows. One that
+// tagPrefix begins what an input offset is committed with. The id of its topic follows: one that
 // is deleted and made again has another id, and its offsets mean other messages; some brokers
-// forget the group's with the topic, others do not.
+// forget the group's with the topic, others do not. Then comes of how many of its partitions,
+// from the first on, the group had committed offsets by then: so one whose offset expired is told from
+// one that was added.
 const tagPrefix = "prtwatch/1 "
 
 // fetched keeps what the group's offsets were committed with, for adopt.
 func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
-	tags := make(map[string]map[int32]string)
+	tags, begun := make(map[string]map[int32]string), make(map[string]int)
 	for _, g := range response.Groups {
 		for _, t := range g.Topics {
 			tags[t.Topic] = make(map[int32]string)
 			for _, p := range t.Partitions {
-				if p.Metadata != nil && strings.HasPrefix(*p.Metadata, tagPrefix) {
-					tags[t.Topic][p.Partition] = *p.Metadata
+				if p.Metadata == nil || !strings.HasPrefix(*p.Metadata, tagPrefix) {
+					continue
+				}
+				id, count, _ := strings.Cut(strings.TrimPrefix(*p.Metadata, tagPrefix), " ")
+				tags[t.Topic][p.Partition] = tagPrefix + id
+				if n, err := strconv.Atoi(count); err == nil {
+					begun[t.Topic] = max(begun[t.Topic], n)
 				}
 			}
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.tags = tags
+	s.mu.tags, s.mu.begun = tags, begun
 	return nil
+}
+
+// expired says why a partition without an offset must not be read from anywhere: it had one. It is nil
+// where the partition is new.
+func (s *Splitter) expired(l *lane) error {
+	s.mu.Lock()
+	begun := s.mu.begun[l.topic]
+	s.mu.Unlock()
+	if l.committed >= 0 || int(l.partition) >= begun {
+		return nil
+	}
+	if s.deps.AcceptLoss {
+		s.deps.Log.Warn("accepting that sign-ins may be lost, or judged again", "group", s.cfg.Group, "topic", l.topic, "partition", l.partition)
+		l.start = s.deps.Start
+		return nil
+	}
+	return fmt.Errorf("reading topic %s partition %d: the group %s has committed offsets of it, but there is none any more: it expired or was deleted; "+
+		"set it to where it was (kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets --to-datetime ... --execute), "+
+		"or set input.start to that time and pass --accept-loss",
+		l.topic, l.partition, s.cfg.Group, s.cfg.Group, l.topic, l.partition)
+}
+
+// begun is of how many partitions of a topic, from the first on, offsets are committed. The caller holds
+// the lock.
+func (s *Splitter) begun(topic string) (n int32) {
+	for {
+		if l := s.mu.merge.find(topic, n); l == nil || l.committed < 0 {
+			return n
+		}
+		n++
+	}
+}
+
+// committedWith is what goes with an offset.
+func (l *lane) committedWith(begun int32) string {
+	if l.tag == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s %d", l.tag, begun)
 }
 
 // identify asks which topic a lane is of. It ends the stage where that is not the one that it was of

@@ -137,6 +137,49 @@ func TestAnInputOrOffsetsThatChangedWhileAwayAreRefusedWithARemedyThatHelps(t *t
 	}
 }
 
+// One that was added is read from its beginning, and says nothing.
+func TestTheOffsetOfOnePartitionThatExpiredIsNotGuessedAt(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 3)
+		for i := range 9 {
+			b.Produce(h.record(int32(i%3), i, message(numbers(ada, i, i+1)...)))
+		}
+		r := h.run()
+		h.drained()
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		gone := make(kadm.TopicsSet)
+		gone.Add(h.raw, 1)
+		if _, err := b.Admin().DeleteOffsets(t.Context(), h.cfg.Group, gone); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.ended(h.run()); err == nil || !strings.Contains(err.Error(), "partition 1: the group "+h.cfg.Group+" has committed offsets of it, but there is none any more") {
+			t.Errorf("Run returned %v", err)
+		}
+		h.accept, h.start = true, Start{latest: true}
+		r = h.run()
+		h.drained()
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		h.accept, h.start = false, Start{}
+		if _, err := b.Admin().CreatePartitions(t.Context(), 1, h.raw); err != nil {
+			t.Fatal(err)
+		}
+		h.anew(h.record(3, 9, message(numbers(ada, 9, 10)...)))
+		r = h.run()
+		h.drained()
+		if err := h.halt(r); err != nil {
+			t.Fatal(err)
+		}
+		if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 10)) {
+			t.Errorf("split %v", ids[ada])
+		}
+	})
+}
+
 func TestAnInputThatIsMadeAgainUnderARunningStageEndsIt(t *testing.T) {
 	t.Parallel()
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
