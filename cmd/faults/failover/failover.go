@@ -115,6 +115,11 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 		return s.result, err
 	}
 	s.result.SignIns, s.result.Lost, s.result.Doubled = s.stream.finish(ctx)
+	for _, f := range s.result.Figures {
+		if len(f.Latest) > 0 && median(f.Latest) > f.Within {
+			s.find("%s: alerts came up to %s late (median of %d), more than %s", f.Drill, seconds(median(f.Latest)), len(f.Latest), f.Within)
+		}
+	}
 	s.result.Took = time.Since(began)
 	return s.result, nil
 }

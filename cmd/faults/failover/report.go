@@ -8,7 +8,8 @@ import (
 )
 
 // Bad reports whether something was wrong: an alert that was lost or came twice, a process that
-// ended by itself or not in order. How long things took is for the reader to judge.
+// ended by itself or not in order, or alerts that came later than any timeout of ours explains. Whether
+// they came soon enough is for the reader to judge.
 func (r Result) Bad() bool { return r.Lost+r.Doubled+len(r.Findings) > 0 }
 
 // Markdown is the result as a section of a report.
