@@ -181,9 +181,9 @@ func TestWhoIsRefusedItsNameEndsOnlyWhereAnotherHasIt(t *testing.T) {
 // that it has itself, or fenced by itself.
 func TestAJoinWhoseAnswerIsLostIsNoTwin(t *testing.T) {
 	for _, c := range []networkCase{
-		{detect.Consumer, kmsg.ConsumerGroupHeartbeat, unread, 1},
-		{detect.Classic, kmsg.JoinGroup, unread, 1},
-		{detect.Consumer, kmsg.ConsumerGroupDescribe, cut, 1}, // who asks for its name is none either
+		{detect.Consumer, kmsg.ConsumerGroupHeartbeat, unread, 1, false},
+		{detect.Classic, kmsg.JoinGroup, unread, 1, false},
+		{detect.Consumer, kmsg.ConsumerGroupDescribe, cut, 1, false}, // who asks for its name is none either
 	} {
 		t.Run(c.protocol+" "+c.key.Name(), func(t *testing.T) {
 			t.Parallel()

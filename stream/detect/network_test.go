@@ -140,6 +140,15 @@ type networkCase struct {
 	key      kmsg.Key
 	do       harm
 	nth      int
+	least    bool // delivery at least once
+}
+
+func (c networkCase) String() string {
+	name := fmt.Sprintf("%s %s %d %s", c.protocol, c.key.Name(), c.nth, c.do)
+	if c.least {
+		name += " at least once"
+	}
+	return name
 }
 
 // networkCases returns every harm to every kind of request, the nth of its kind by chance.
@@ -167,8 +176,17 @@ func networkCases(random *rand.Rand) (cases []networkCase) {
 	} {
 		for _, protocol := range kind.protocols {
 			for _, do := range kind.harms {
-				cases = append(cases, networkCase{protocol, kind.key, do, 1 + random.IntN(kind.most)})
+				cases = append(cases, networkCase{protocol: protocol, key: kind.key, do: do, nth: 1 + random.IntN(kind.most)})
 			}
+		}
+	}
+	for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.Produce, kmsg.OffsetCommit, kmsg.OffsetFetch, kmsg.Heartbeat, kmsg.ListOffsets} {
+		for _, do := range []harm{cut, unread, mute, gone} {
+			nth := 1
+			if key == kmsg.Produce || key == kmsg.OffsetCommit {
+				nth += random.IntN(4)
+			}
+			cases = append(cases, networkCase{protocol: detect.Classic, key: key, do: do, nth: nth, least: true})
 		}
 	}
 	return cases
@@ -186,7 +204,7 @@ func TestAConnectionThatBreaksAtAnyRequestChangesNoAlert(t *testing.T) {
 		cases = cases[:5]
 	}
 	for _, c := range cases {
-		t.Run(fmt.Sprintf("%s %s %d %s", c.protocol, c.key.Name(), c.nth, c.do), func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
 			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) { judgeThrough(t, b, c) })
 		})
@@ -200,7 +218,7 @@ func judgeThrough(t *testing.T, b *brokertest.Broker, c networkCase) {
 	h, dir, net := newHouse(t, b), t.TempDir(), newNetwork(c.key, c.do, c.nth)
 	s := h.start("one", dir, net.under, func(cfg *detect.Config, _ *detect.Deps) {
 		cfg.Members, cfg.TransactionTimeout, cfg.GroupProtocol = 1, 2*time.Second, c.protocol
-	})
+	}, func(_ *detect.Config, d *detect.Deps) { d.AtLeastOnce = c.least })
 	users := []string{"ada@example.com", "bob@example.com", "cleo@example.com", "dan@example.com"}
 	var want []string
 	for at := range networkHours {
@@ -223,7 +241,15 @@ func judgeThrough(t *testing.T, b *brokertest.Broker, c networkCase) {
 	if !net.done.Load() && c.key != kmsg.AddPartitionsToTxn { // newer brokers need none
 		t.Errorf("there was no %s number %d", c.key.Name(), c.nth)
 	}
-	h.wantAlerts(want...)
+	if c.least {
+		some := make(map[string]bool)
+		for _, id := range want {
+			some[id] = true
+		}
+		h.wantAtLeast(some)
+	} else {
+		h.wantAlerts(want...)
+	}
 	h.holds(dir, users)
 }
 
