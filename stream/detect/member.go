@@ -314,7 +314,8 @@ func (m *member) round(ctx context.Context) error {
 // settle takes in what the group and the restores did since the last transaction. No polled
 // record may be in hand.
 func (m *member) settle() error {
-	m.roster.holds(m.client.CommittedOffsets()[m.deps.Topics.Signins])
+	asked := time.Now()
+	m.roster.holds(m.client.CommittedOffsets()[m.deps.Topics.Signins], asked)
 	dropped, arrived := m.roster.take()
 	if len(dropped) > 0 {
 		ctx, cancel := context.WithTimeout(m.limit, m.cfg.TransactionTimeout)

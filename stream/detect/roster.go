@@ -140,11 +140,14 @@ func (r *roster) drop(a *assignment) {
 
 // holds takes in what the client has offsets for: it has them for a partition from shortly
 // after the assignment until the revoke. What it had and has no more was revoked, be it that
-// nobody told us.
-func (r *roster) holds(offsets map[int32]kgo.EpochOffset) {
+// nobody told us. Of what was assigned since the client was asked it says nothing.
+func (r *roster) holds(offsets map[int32]kgo.EpochOffset, asked time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for p, a := range r.mu.owned {
+		if !a.since.Before(asked) {
+			continue
+		}
 		switch _, held := offsets[p]; {
 		case held:
 			a.held = true
