@@ -22,8 +22,8 @@ import (
 )
 
 // Namespace imitates the Kafka endpoint of an Event Hubs namespace, as far as Microsoft tells
-// what it does (azure-docs, articles/event-hubs/apache-kafka-*.md) and bugs of clients have shown it: TLS, SASL PLAIN with a connection
-// string, one address, old versions of the requests, no topic ids, leader epochs of -1, no
+// what it does (azure-docs, articles/event-hubs/apache-kafka-*.md) and bugs of clients have shown
+// it: TLS, SASL PLAIN with a connection string, one address, old versions of the requests, no topic ids, leader epochs of -1, no
 // transactions, no topics made or altered, no compression, requests of a bounded size, commits
 // of a bounded rate, throttling by fetches that bring nothing, idle connections that are closed.
 //

@@ -40,7 +40,8 @@ func (m *member) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offset
 
 // adjust is called by the group once the committed offsets of newly assigned partitions are
 // known. It refuses those that do not fit the topics, gives those that have none a start, and
-// begins the restores: the end of the baseline partition must be asked for after the offsets.
+// begins the restores: the end of the baseline partition must be asked for after the offsets. A
+// partition whose leaders do not answer is located by itself, and paused until it is restored.
 func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	input := offsets[m.deps.Topics.Signins]
 	if len(input) == 0 {
@@ -91,6 +92,7 @@ func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
 	defer cancel()
 	starts, startErr := m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
 	lasts, lastErr := m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
+	missing := errors.Join(startErr, lastErr, starts.Error(), lasts.Error())
 	found := make(map[int32]ends)
 	for p := range m.deps.Topics.Partitions {
 		var at ends
@@ -111,9 +113,11 @@ func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
 		}
 		if known {
 			found[p] = at
+		} else if missing == nil {
+			missing = fmt.Errorf("the brokers' answer is without partition %d", p)
 		}
 	}
-	return found, errors.Join(startErr, lastErr, starts.Error(), lasts.Error())
+	return found, missing
 }
 
 // locate asks the leaders of one partition where it begins and ends, again and again while they are
