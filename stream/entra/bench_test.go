@@ -34,7 +34,7 @@ func BenchmarkLibraryAlone(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for i := range v.Records {
-			v.Records[i].reset()
+			v.Records[i] = record{}
 		}
 		if err := gojson.UnmarshalWithOption(message, &v, gojson.DecodeNoCopyString()); err != nil {
 			b.Fatal(err)

@@ -3,12 +3,12 @@
 // the envelope around them, their time formats and their oddities. It knows nothing of
 // Kafka and decides nothing. Start at Decoder.Decode, then record.go.
 //
-// Three files, one way through them: split.go cuts a message into the raw bytes of its
-// records, record.go decodes and projects one record, value.go reads the single values
-// whose type or form varies. Each record is decoded alone into one struct that is cleared
-// first, so that a bad record cannot take its neighbours with it, none can leave anything
-// behind for the next, and a message of a million tiny records costs no more memory than
-// one large one.
+// One way leads through its files: walk.go reads a record in one pass, if it is as Azure writes them; else
+// split.go cuts its bytes out of the message and record.go has the JSON library decode them, or say why
+// not. Either way record.go projects it, and value.go reads the single values whose type or form
+// varies. Each record is decoded alone into one struct that is cleared first, so that a bad record
+// cannot take its neighbours with it, none can leave anything behind for the next, and a message of
+// a million tiny records costs no more memory than one large one.
 package entra
 
 import (
@@ -16,7 +16,7 @@ import (
 )
 
 // Decoder decodes messages. It may be reused, by one goroutine at a time; it keeps small
-// buffers between calls, never more than a few times maxKept.
+// buffers between calls, of at most maxKept each. It must not be copied.
 type Decoder struct {
 	doc    document
 	signIn detector.SignIn
@@ -24,12 +24,23 @@ type Decoder struct {
 		device   device
 		location location
 	}
+	// wanted is what a walker fills: fields of doc and inner.
+	wanted struct{ document, record, device, location *members }
+
+	passed passed
+	texts  []byte // of the record in hand that had escapes
 	// managed and compliant are what SignIn.DeviceManaged and DeviceCompliant point at.
 	managed, compliant bool
+	plain              bool // the JSON library alone, as a test compares
 }
 
 // NewDecoder returns a Decoder.
-func NewDecoder() *Decoder { return &Decoder{} }
+func NewDecoder() *Decoder {
+	d := new(Decoder)
+	d.wanted.document, d.wanted.record = membersOf(&d.doc), membersOf(&d.doc.record)
+	d.wanted.device, d.wanted.location = membersOf(&d.inner.device), membersOf(&d.inner.location)
+	return d
+}
 
 // Unreadable is a record, or a whole message, that could not be decoded.
 type Unreadable struct {
@@ -88,6 +99,8 @@ func Reasons() []string {
 func (d *Decoder) Decode(message []byte, signIn func(*detector.SignIn), unreadable func(Unreadable)) (skipped int) {
 	c := call{d: d, message: message, signIn: signIn, unreadable: unreadable}
 	c.decode()
+	d.reset() // the message is the caller's again
+	d.signIn = detector.SignIn{}
 	return c.skipped
 }
 
@@ -152,12 +165,16 @@ func (c *call) envelope(s *scanner) {
 // bare reads an object that does not begin with the key `records`: one record, or an
 // envelope that has other keys first.
 func (c *call) bare(object []byte) {
-	if depthOf(object) > maxDepth {
+	var (
+		out outcome
+		u   Unreadable
+	)
+	if end, ok := c.d.walk(object, 0, c.d.wanted.document); ok && end == len(object) {
+		out, u = c.d.decoded()
+	} else if depthOf(object) > maxDepth {
 		c.envelopeUnreadable(ReasonTooDeep, "nested too deep")
 		return
-	}
-	out, u := c.d.decodeRecord(object, &c.d.doc)
-	if u.Reason == ReasonMalformed {
+	} else if out, u = c.d.decodeRecord(object, &c.d.doc); u.Reason == ReasonMalformed {
 		c.envelopeUnreadable(u.Reason, u.Detail)
 		return
 	}
@@ -188,13 +205,20 @@ func (c *call) array(s *scanner) bool {
 			c.envelopeUnreadable(ReasonMalformed, "the array of records does not end")
 			return false
 		}
-		raw, depth, ok := s.value()
-		if !ok {
-			c.unreadable(Unreadable{c.index, ReasonMalformed, "the record does not end", raw})
-			c.index++
-			return false
+		if end, ok := c.d.walk(s.data, s.pos, c.d.wanted.record); ok {
+			raw := s.data[s.pos:end]
+			s.pos = end
+			out, u := c.d.decoded()
+			c.deliver(raw, out, u)
+		} else {
+			raw, depth, ok := s.value()
+			if !ok {
+				c.unreadable(Unreadable{c.index, ReasonMalformed, "the record does not end", raw})
+				c.index++
+				return false
+			}
+			c.element(raw, depth)
 		}
-		c.element(raw, depth)
 		switch s.peek() {
 		case ',':
 			s.pos++

@@ -71,30 +71,16 @@ type fields struct {
 	TableLocation   json.RawMessage `json:"LocationDetails"`
 }
 
-// maxKept is the most bytes of one raw value that a Decoder keeps room for between records.
-const maxKept = 16 << 10
+// maxKept is the most bytes that a Decoder keeps room for between records.
+const maxKept = 64 << 10
 
-func emptied(m json.RawMessage) json.RawMessage {
-	if cap(m) > maxKept {
-		return nil
+// reset clears everything: a field is left alone that a record lacks, and another user's
+// address must not stand there.
+func (d *Decoder) reset() {
+	d.doc = document{}
+	if d.texts = d.texts[:0]; cap(d.texts) > maxKept {
+		d.texts = nil
 	}
-	return m[:0]
-}
-
-func (f *fields) reset() {
-	*f = fields{
-		ASN: emptied(f.ASN), Device: emptied(f.Device), Interactive: emptied(f.Interactive),
-		MFADetails: emptied(f.MFADetails), Location: emptied(f.Location), TableLocation: emptied(f.TableLocation),
-	}
-}
-
-// reset clears everything but the room of the raw values: the decoder leaves a field alone
-// that a record lacks, and another user's address must not stand there.
-func (d *document) reset() {
-	d.fields.reset()
-	d.Properties.reset()
-	d.Records = emptied(d.Records)
-	d.record = record{fields: d.fields, Properties: d.Properties, ResultType: emptied(d.ResultType)}
 }
 
 // The categories of non-interactive sign-ins, as the two exports name them.
@@ -123,14 +109,28 @@ const (
 	otherCategory
 )
 
+// walk reads the object at pos into d.doc, as far as m says, and returns where it ends. It
+// declines, with false, what is for decodeRecord.
+func (d *Decoder) walk(data []byte, pos int, m *members) (end int, ok bool) {
+	d.reset()
+	w := walker{data: data, pos: pos, d: d}
+	ok = !d.plain && w.object(m, maxDepth)
+	return w.pos, ok
+}
+
 // decodeRecord decodes one object into d.doc, or the part of it that into points at, and, if
 // it is a sign-in, projects it into d.signIn. Where it cannot be read, the Unreadable has
 // Reason and Detail.
 func (d *Decoder) decodeRecord(raw []byte, into any) (outcome, Unreadable) {
-	d.doc.reset()
+	d.reset()
 	if err := gojson.UnmarshalWithOption(raw, into, gojson.DecodeNoCopyString()); err != nil {
 		return d.undecodable(err)
 	}
+	return d.decoded()
+}
+
+// decoded is what becomes of the record in d.doc.
+func (d *Decoder) decoded() (outcome, Unreadable) {
 	if !d.doc.ours() {
 		return otherCategory, Unreadable{}
 	}
@@ -227,7 +227,7 @@ func (d *Decoder) project() Unreadable {
 	s.ResourceName, s.AppName, s.AppID = d.text(f.ResourceName), d.text(f.AppName), d.text(f.AppID)
 	s.UserAgent, s.SessionID = d.text(f.UserAgent), d.text(f.SessionID)
 	s.UniqueTokenIdentifier, s.IncomingTokenType = d.text(f.UniqueTokenID), d.text(f.IncomingToken)
-	s.MFA = detector.ReadMFA(innerJSON(f.MFADetails))
+	s.MFA = detector.ReadMFA(d.innerJSON(f.MFADetails))
 	d.device(f.Device)
 	return d.scalars(r.ResultType, f.ASN)
 }
@@ -239,7 +239,7 @@ func (d *Decoder) scalars(resultType, asn json.RawMessage) Unreadable {
 		raw  json.RawMessage
 		to   *string
 	}{{"resultType", resultType, &d.signIn.ResultType}, {"autonomousSystemNumber", asn, &d.signIn.ASN}} {
-		text, ok := scalar(field.raw)
+		text, ok := d.scalar(field.raw)
 		if !ok {
 			return Unreadable{Reason: ReasonWrongType, Detail: "`" + field.name + "` is neither text nor number"}
 		}
@@ -264,9 +264,12 @@ type (
 // device fills the fields of the device from an object or a text that holds one.
 func (d *Decoder) device(raw json.RawMessage) {
 	v := &d.inner.device
-	*v = device{Managed: emptied(v.Managed), Compliant: emptied(v.Compliant)}
-	if !decodeInner(raw, v) {
-		return
+	*v = device{}
+	if inner := d.innerObject(raw); !d.walkInner(inner, d.wanted.device) {
+		*v = device{}
+		if !decodeInner(inner, v) {
+			return
+		}
 	}
 	d.signIn.DeviceID, d.signIn.DeviceName = d.text(v.ID), d.text(v.Name)
 	if b, ok := boolean(v.Managed); ok {
@@ -283,8 +286,11 @@ func (d *Decoder) device(raw json.RawMessage) {
 func (d *Decoder) country(raw json.RawMessage) string {
 	v := &d.inner.location
 	*v = location{}
-	if !decodeInner(raw, v) {
-		return ""
+	if inner := d.innerObject(raw); !d.walkInner(inner, d.wanted.location) {
+		*v = location{}
+		if !decodeInner(inner, v) {
+			return ""
+		}
 	}
 	return v.Country
 }

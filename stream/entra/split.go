@@ -148,7 +148,7 @@ func endOfString(data []byte, start int) int {
 	for i := start + 1; i < len(data); {
 		if len(data)-i >= 8 {
 			word := binary.LittleEndian.Uint64(data[i:])
-			found := zeroBytes(word^eachByte*'"') | zeroBytes(word^eachByte*'\\')
+			found := (below(word^eachByte*'"', 1) | below(word^eachByte*'\\', 1)) & highBits
 			if found == 0 {
 				i += 8
 				continue
@@ -168,10 +168,14 @@ func endOfString(data []byte, start int) int {
 }
 
 // eachByte times a byte is a word of that byte.
-const eachByte = 0x0101010101010101
+const (
+	eachByte = 0x0101010101010101
+	highBits = eachByte * 0x80
+)
 
-// zeroBytes has the highest bit of the lowest zero byte of a word set, and none below it.
-func zeroBytes(word uint64) uint64 { return (word - eachByte) &^ word & (eachByte * 0x80) }
+// below finds the lowest byte of a word that is less than n, which is at most 128: of the highBits,
+// the lowest that is set is that byte's. The other bits mean nothing.
+func below(word uint64, n byte) uint64 { return (word - eachByte*uint64(n)) &^ word }
 
 // depthOf returns how deep the brackets outside of strings are nested.
 func depthOf(data []byte) int {

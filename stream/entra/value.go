@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 	"unsafe"
 
 	gojson "github.com/goccy/go-json"
@@ -45,13 +46,13 @@ func absent(raw json.RawMessage) bool { return len(raw) == 0 || raw[0] == 'n' }
 // scalar returns a text as it is and a number as decimal text; an absent value is "". A whole
 // number is written without fraction and exponent, as Sentinel would; what is beyond the
 // whole numbers that a double holds stays as it came.
-func scalar(raw json.RawMessage) (text string, ok bool) {
+func (d *Decoder) scalar(raw json.RawMessage) (text string, ok bool) {
 	if absent(raw) {
 		return "", true
 	}
 	switch c := raw[0]; {
 	case c == '"':
-		return unquote(raw)
+		return d.unquote(raw)
 	case c == '-' || '0' <= c && c <= '9':
 		text = alias(raw)
 		if strings.ContainsAny(text, ".eE-") {
@@ -80,34 +81,76 @@ func isTrue(raw json.RawMessage) bool {
 func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // unquote returns the text of a JSON string.
-func unquote(raw json.RawMessage) (string, bool) {
-	if len(raw) == 3 && raw[1] < 0x80 { // one byte, the "0" of most results
-		return alias(raw[1:2]), true
+func (d *Decoder) unquote(raw json.RawMessage) (string, bool) {
+	if text, ok := d.unescape(raw[1 : len(raw)-1]); ok && !d.plain {
+		return text, true
 	}
 	var text string
 	err := gojson.UnmarshalWithOption(raw, &text, gojson.DecodeNoCopyString())
 	return text, err == nil
 }
 
+// simpleEscapes are the bytes that an escape of one letter stands for.
+var simpleEscapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// unescape returns what stands between the quotes of a JSON string as its text, if that takes no
+// more than resolving escapes of one letter.
+func (d *Decoder) unescape(quoted []byte) (string, bool) {
+	if !utf8.Valid(quoted) {
+		return "", false
+	}
+	at := bytes.IndexByte(quoted, '\\')
+	if at < 0 {
+		return alias(quoted), true
+	}
+	start := len(d.texts)
+	for at >= 0 && at+1 < len(quoted) {
+		plain := simpleEscapes[quoted[at+1]]
+		if plain == 0 {
+			return "", false
+		}
+		d.texts = append(append(d.texts, quoted[:at]...), plain)
+		quoted = quoted[at+2:]
+		at = bytes.IndexByte(quoted, '\\')
+	}
+	d.texts = append(d.texts, quoted...)
+	return alias(d.texts[start:]), true
+}
+
 // innerJSON returns a value that is an object or an array in diagnostic records, and in the
 // table a text that holds one; absent, it is nil.
-func innerJSON(raw json.RawMessage) []byte {
+func (d *Decoder) innerJSON(raw json.RawMessage) []byte {
 	if absent(raw) {
 		return nil
 	}
 	if raw[0] != '"' {
 		return raw
 	}
-	text, _ := unquote(raw)
+	text, _ := d.unquote(raw)
 	return unsafe.Slice(unsafe.StringData(text), len(text))
 }
 
-// decodeInner decodes an object, or a text that holds one, into v. That it cannot be read is
-// no reason to lose a sign-in: then v holds nothing that anyone may use. A field of a wrong
-// type is left out and the others stay.
-func decodeInner(raw json.RawMessage, v any) bool {
-	inner := bytes.TrimSpace(innerJSON(raw))
-	if len(inner) <= len("{}") || inner[0] != '{' || depthOf(inner) > maxDepth {
+// innerObject returns an object, or the one that a text holds, and nil where there is none that
+// says anything.
+func (d *Decoder) innerObject(raw json.RawMessage) []byte {
+	inner := bytes.TrimSpace(d.innerJSON(raw))
+	if len(inner) <= len("{}") || inner[0] != '{' {
+		return nil
+	}
+	return inner
+}
+
+// walkInner reads an object as far as m says, and declines what is for decodeInner.
+func (d *Decoder) walkInner(inner []byte, m *members) bool {
+	w := walker{data: inner, d: d}
+	return !d.plain && inner != nil && w.object(m, maxDepth) && w.pos == len(inner)
+}
+
+// decodeInner decodes an object into v. That it cannot be read is no reason to lose a sign-in:
+// then v holds nothing that anyone may use. A field of a wrong type is left out and the others
+// stay.
+func decodeInner(inner []byte, v any) bool {
+	if inner == nil || depthOf(inner) > maxDepth {
 		return false
 	}
 	if err := gojson.UnmarshalWithOption(inner, v, gojson.DecodeNoCopyString()); err != nil {

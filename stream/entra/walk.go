@@ -1,0 +1,436 @@
+package entra
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"math/bits"
+	"reflect"
+)
+
+// walker reads JSON in one pass: it fills what is wanted, walks over the rest, and holds all of
+// it to the grammar. It knows nothing of errors. Whatever is not as Azure writes it (what is not JSON, a
+// value of another type than is wanted, a key with an escape or that comes twice) it declines, and
+// the JSON library decides. So all that it has to be right about is what it accepts, and that is
+// the library's answer (TestWalkerAgreesWithTheLibrary, FuzzDecode).
+//
+// It is here for its speed: decoding is most of what a sign-in costs, and the library copies what
+// it is given, is given each record after it was cut out, and is called again for texts that hold
+// JSON (BenchmarkDecode has both).
+type walker struct {
+	data []byte
+	pos  int
+	d    *Decoder // whose memory texts with escapes are written to
+}
+
+// members are the fields of a struct by the names of their json tags, as encoding/json finds them.
+type members struct {
+	names   []string
+	targets []target
+	slots   [tableSize]uint8 // 1 + the index of a name, where its hash or a slot behind it; 0: none
+}
+
+// target is where the value of a key goes: one of these.
+type target struct {
+	text   *string          // a text or null
+	raw    *json.RawMessage // whatever it is; part of the message
+	object *members         // an object or null
+}
+
+// tableSize is a power of two, several times the number of names.
+const tableSize = 128
+
+// membersOf returns the members of the struct that v points at, which is what they fill.
+func membersOf(v any) *members {
+	m := &members{}
+	m.add(reflect.ValueOf(v).Elem())
+	return m
+}
+
+// add takes in the fields of a struct, those of embedded ones after its own, which hide them.
+func (m *members) add(v reflect.Value) {
+	var embedded []reflect.Value
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		if field.Anonymous {
+			embedded = append(embedded, v.Field(i))
+			continue
+		}
+		name := field.Tag.Get("json")
+		if m.find([]byte(name)) >= 0 {
+			continue
+		}
+		var t target
+		switch to := v.Field(i).Addr().Interface().(type) {
+		case *string:
+			t.text = to
+		case *json.RawMessage:
+			t.raw = to
+		default:
+			t.object = membersOf(to)
+		}
+		m.names, m.targets = append(m.names, name), append(m.targets, t)
+		at := hash([]byte(name))
+		for m.slots[at] != 0 {
+			at = (at + 1) % tableSize
+		}
+		m.slots[at] = uint8(len(m.names))
+	}
+	for _, e := range embedded {
+		m.add(e)
+	}
+}
+
+// find returns the index of a name, in any case, or -1. The key is ASCII.
+func (m *members) find(key []byte) int {
+	for at := hash(key); m.slots[at] != 0; at = (at + 1) % tableSize {
+		i := int(m.slots[at]) - 1
+		if name := m.names[i]; len(name) == len(key) && (string(key) == name || bytes.EqualFold(key, []byte(name))) {
+			return i
+		}
+	}
+	return -1
+}
+
+// hash is the same for keys that differ in case only: of the length and the first eight bytes.
+func hash(key []byte) uint64 {
+	var word uint64
+	if len(key) >= 8 {
+		word = binary.LittleEndian.Uint64(key)
+	} else {
+		for i, b := range key {
+			word |= uint64(b) << (8 * i)
+		}
+	}
+	return (word | eachByte*0x20) * 0x9e3779b97f4a7c15 >> 32 * (2*uint64(len(key)) + 1) % tableSize
+}
+
+// object reads the object at w into m's targets. Below it nothing may be nested deeper than room.
+func (w *walker) object(m *members, room int) bool {
+	if room < 1 || w.peek() != '{' {
+		return false
+	}
+	w.pos++
+	if w.peek() == '}' {
+		w.pos++
+		return true
+	}
+	var seen uint64 // by index of the name
+	for {
+		if w.peek() != '"' {
+			return false
+		}
+		start := w.pos + 1
+		strange, ok := w.text()
+		if !ok || strange {
+			return false
+		}
+		i := m.find(w.data[start : w.pos-1])
+		if w.peek() != ':' {
+			return false
+		}
+		w.pos++
+		if i < 0 {
+			ok = w.pass(room - 1)
+		} else {
+			bit := uint64(1) << i
+			ok = seen&bit == 0 && w.into(&m.targets[i], room-1)
+			seen |= bit
+		}
+		if !ok {
+			return false
+		}
+		switch w.peek() {
+		case ',':
+			w.pos++
+		case '}':
+			w.pos++
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// into reads the value at w into t.
+func (w *walker) into(t *target, room int) bool {
+	c := w.peek()
+	start := w.pos
+	switch {
+	case t.raw != nil:
+		if !w.skip(room) {
+			return false
+		}
+		*t.raw = w.data[start:w.pos:w.pos]
+		return true
+	case c == 'n':
+		return w.word("null")
+	case t.object != nil:
+		return w.object(t.object, room)
+	case c != '"':
+		return false
+	}
+	strange, ok := w.text()
+	switch {
+	case !ok:
+	case strange:
+		*t.text, ok = w.d.unquote(w.data[start:w.pos])
+	default:
+		*t.text = alias(w.data[start+1 : w.pos-1])
+	}
+	return ok
+}
+
+// peek skips white space and returns the byte there, 0 at the end.
+func (w *walker) peek() byte {
+	for w.pos < len(w.data) {
+		b := w.data[w.pos]
+		if b > ' ' || b != ' ' && b != '\n' && b != '\t' && b != '\r' {
+			return b
+		}
+		w.pos++
+	}
+	return 0
+}
+
+// passed are values that were walked over lately, so that they are JSON, whoever has them: of the
+// policies that were applied, which are half of a record or more, a tenant has a few forms.
+type passed struct {
+	values [16][]byte
+	next   int // to be replaced
+}
+
+// Of how many bytes a value must be to be remembered, and may be.
+const (
+	leastPassed = 256
+	mostPassed  = 8 << 10
+)
+
+// find returns the length of the value that data begins with, if it is one of them, or 0.
+func (p *passed) find(data []byte) int {
+	for _, v := range p.values {
+		if bytes.HasPrefix(data, v) && len(v) > 0 {
+			return len(v)
+		}
+	}
+	return 0
+}
+
+func (p *passed) add(value []byte) {
+	p.values[p.next] = append(p.values[p.next][:0], value...)
+	p.next = (p.next + 1) % len(p.values)
+}
+
+// pass moves behind a value that nobody wants.
+func (w *walker) pass(room int) bool {
+	if c := w.peek(); c != '[' && c != '{' {
+		return w.skip(room)
+	}
+	start := w.pos
+	if n := w.d.passed.find(w.data[start:]); n > 0 {
+		w.pos += n
+		return true
+	}
+	// Nested no deeper than may be wherever it comes again.
+	if !w.skip(min(room, maxDepth-2)) {
+		return false
+	}
+	if n := w.pos - start; leastPassed <= n && n <= mostPassed {
+		w.d.passed.add(w.data[start:w.pos])
+	}
+	return true
+}
+
+// skip moves behind the value at w. Nothing in it may be nested deeper than room, which is at most
+// the bits of a word.
+func (w *walker) skip(room int) bool {
+	var objects uint64 // a bit for each open bracket, the innermost lowest: set for an object's
+	for depth := 0; ; {
+		var ok bool
+		switch c := w.peek(); c {
+		case '"':
+			_, ok = w.text()
+		case '{', '[':
+			w.pos++
+			depth++
+			objects <<= 1
+			if depth > room {
+				return false
+			}
+			if c == '{' {
+				objects |= 1
+			}
+			if w.peek() != c+2 { // the bracket that closes it
+				if c == '{' && !w.key() {
+					return false
+				}
+				continue
+			}
+			ok = true // closed below
+		case 't':
+			ok = w.word("true")
+		case 'f':
+			ok = w.word("false")
+		case 'n':
+			ok = w.word("null")
+		default:
+			ok = w.number()
+		}
+		if !ok {
+			return false
+		}
+		for more := false; !more; {
+			if depth == 0 {
+				return true
+			}
+			closing := byte(']')
+			if objects&1 != 0 {
+				closing = '}'
+			}
+			switch w.peek() {
+			case ',':
+				w.pos++
+				if more = true; objects&1 != 0 && !w.key() {
+					return false
+				}
+			case closing:
+				w.pos++
+				depth--
+				objects >>= 1
+			default:
+				return false
+			}
+		}
+	}
+}
+
+// key moves behind a key and its colon.
+func (w *walker) key() bool {
+	if w.peek() != '"' {
+		return false
+	}
+	if _, ok := w.text(); !ok || w.peek() != ':' {
+		return false
+	}
+	w.pos++
+	return true
+}
+
+// text moves behind the string at w. It is strange if its bytes are not its text: there are
+// escapes, or bytes that may not be UTF-8.
+func (w *walker) text() (strange, ok bool) {
+	var seen uint64
+	data, i := w.data, w.pos+1
+	for len(data)-i >= 8 {
+		word := binary.LittleEndian.Uint64(data[i:])
+		found := (below(word^eachByte*'"', 1) | below(word^eachByte*'\\', 1) | below(word, ' ')) & highBits
+		if found == 0 {
+			seen |= word
+			i += 8
+			continue
+		}
+		n := bits.TrailingZeros64(found) / 8
+		seen |= word & (1<<(8*n) - 1)
+		if i += n; data[i] == '"' {
+			w.pos = i + 1
+			return strange || seen&highBits != 0, true
+		}
+		if strange = true; !w.escape(&i) {
+			return true, false
+		}
+	}
+	for i < len(data) {
+		switch b := data[i]; {
+		case b == '"':
+			w.pos = i + 1
+			return strange || seen&highBits != 0, true
+		case b < ' ' || b == '\\':
+			if strange = true; !w.escape(&i) {
+				return true, false
+			}
+		default:
+			seen |= uint64(b)
+			i++
+		}
+	}
+	return false, false
+}
+
+// escape moves *i behind the escape there, if it is one.
+func (w *walker) escape(i *int) bool {
+	rest := w.data[*i:]
+	if len(rest) < 2 || rest[0] != '\\' {
+		return false
+	}
+	switch rest[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		*i += 2
+		return true
+	case 'u':
+		if len(rest) < 6 {
+			return false
+		}
+		for _, b := range rest[2:6] {
+			if !('0' <= b && b <= '9' || 'a' <= b|0x20 && b|0x20 <= 'f') {
+				return false
+			}
+		}
+		*i += 6
+		return true
+	}
+	return false
+}
+
+// word moves behind a literal.
+func (w *walker) word(literal string) bool {
+	end := w.pos + len(literal)
+	if end > len(w.data) || string(w.data[w.pos:end]) != literal {
+		return false
+	}
+	w.pos = end
+	return true
+}
+
+// number moves behind a number.
+func (w *walker) number() bool {
+	if w.at() == '-' {
+		w.pos++
+	}
+	switch first := w.at(); {
+	case first == '0':
+		w.pos++
+	case !w.digits():
+		return false
+	}
+	if w.at() == '.' {
+		w.pos++
+		if !w.digits() {
+			return false
+		}
+	}
+	if w.at()|0x20 == 'e' {
+		w.pos++
+		if sign := w.at(); sign == '+' || sign == '-' {
+			w.pos++
+		}
+		return w.digits()
+	}
+	return true
+}
+
+// at returns the byte at w, 0 at the end.
+func (w *walker) at() byte {
+	if w.pos == len(w.data) {
+		return 0
+	}
+	return w.data[w.pos]
+}
+
+// digits moves behind at least one digit.
+func (w *walker) digits() bool {
+	start := w.pos
+	for b := w.at(); '0' <= b && b <= '9'; b = w.at() {
+		w.pos++
+	}
+	return w.pos > start
+}
