@@ -75,6 +75,7 @@ func (q *flights) settle() {
 // too much is in the air.
 func (s *Splitter) produce(f *flight, r *kgo.Record) {
 	f.airborne.Add(1)
+	s.held = true
 	f.bytes += int64(len(r.Key)+len(r.Value)) + recordOverhead
 	// Not the context of Run: what is buffered when it ends still has to go out.
 	s.producer.Produce(noCtx, r, func(r *kgo.Record, err error) {

@@ -32,8 +32,9 @@ type hub struct {
 	start  Start
 
 	maxAhead time.Duration
-	instance string // of what is started next
-	accept   bool   // a loss
+	fill     time.Duration // for how long batches fill; 0: as long as they do
+	instance string        // of what is started next
+	accept   bool          // a loss
 
 	input    []kgo.Opt          // of the clients of the input; nil: of those of b
 	internal *brokertest.Broker // where the internal topics are
@@ -100,6 +101,9 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	s.commitEvery, s.endsEvery, s.tickEvery = commitEvery, 50*time.Millisecond, 100*time.Millisecond
+	if h.fill > 0 {
+		s.fillFor = h.fill
+	}
 	r := &running{Splitter: s, stop: stop, done: make(chan error, 1)}
 	go func() { r.done <- s.Run(ctx) }()
 	h.Cleanup(func() { stop(); <-r.done })

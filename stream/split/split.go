@@ -123,6 +123,11 @@ const (
 	maxInFlight    = 16 << 20
 	recordOverhead = 256
 
+	// fillFor is how long a batch of a partition may fill up while the loop is behind. Without it
+	// a broker gets thousands of requests a second with a few sign-ins for each partition, and
+	// spends more on them than all that it is told costs us.
+	fillFor = 25 * time.Millisecond
+
 	// landWithin is how long a revoke waits for acknowledgements, commitWithin how long a
 	// commit may take; in a stop both have to do with kafka.LeaveWithin. After goodbyeAfter the
 	// group is told that we leave by another connection.
@@ -137,7 +142,7 @@ type Splitter struct {
 	cfg  Config
 	deps Deps
 
-	tickEvery, commitEvery, endsEvery time.Duration // constants but for tests
+	tickEvery, commitEvery, endsEvery, fillFor time.Duration // constants but for tests
 
 	group    *kgo.Client
 	hangUp   context.CancelFunc // ends both clients at once
@@ -159,6 +164,7 @@ type Splitter struct {
 	arena   []byte
 	records []*kgo.Record // of the message in hand
 	hours   []int32       // of its sign-ins
+	held    bool          // records may wait for their batches to fill
 	told    time.Time     // when a dead letter was logged last
 	untold  int           // dead letters since
 	missed  time.Time     // when a wait in vain was logged last
@@ -186,7 +192,7 @@ type Splitter struct {
 func New(cfg Config, deps Deps) *Splitter {
 	s := &Splitter{
 		cfg: cfg, deps: deps,
-		tickEvery: tickEvery, commitEvery: commitEvery, endsEvery: endsEvery,
+		tickEvery: tickEvery, commitEvery: commitEvery, endsEvery: endsEvery, fillFor: fillFor,
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		decoder: entra.NewDecoder(),
 	}
@@ -282,7 +288,7 @@ func (s *Splitter) connect(ctx, farewell context.Context) (err error) {
 	s.producer, err = kgo.NewClient(slices.Concat(s.deps.Internal, []kgo.Opt{
 		kgo.WithContext(alive),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(0), // caught up, a message goes out at once
+		kgo.ProducerLinger(s.fillFor), // not waited for while caught up: see sendOff
 		kgo.MaxBufferedBytes(4 * maxInFlight),
 		kgo.MaxBufferedRecords(4 * maxInFlight / recordOverhead),
 	})...)
@@ -333,6 +339,7 @@ func (s *Splitter) split(ctx context.Context) {
 		case !until.IsZero():
 			timer.Reset(until.Sub(now))
 		}
+		s.sendOff()
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
@@ -340,6 +347,24 @@ func (s *Splitter) split(ctx context.Context) {
 		}
 	}
 }
+
+// sendOff has what was produced go out now, and waits for nothing: the loop has come to the end of what
+// there is, so no batch will fill up soon. (The client's first records of a topic it does not know yet
+// wait for fillFor all the same.)
+func (s *Splitter) sendOff() {
+	if !s.held {
+		return
+	}
+	s.held = false
+	_ = s.producer.Flush(over) // its error is over's
+}
+
+// over is a context that has ended.
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // job is what the loop does next: a message to split or a tick to write, and the flight
 // that its records go on.

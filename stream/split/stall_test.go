@@ -201,3 +201,19 @@ func TestCaughtUpASignInWaitsForNoOtherPartition(t *testing.T) {
 		t.Errorf("waited %d times in vain", waits)
 	}
 }
+
+func TestCaughtUpNothingWaitsForABatchToFill(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 2)
+	h.fill = time.Minute // the client takes no more
+	r := h.run()
+	<-r.connected
+	h.b.Produce(h.record(0, 0, message("ada@example.com/0")))
+	h.eventually("the producer knows the topic, and a message is split", func() bool {
+		_ = r.producer.Flush(over)
+		return h.committed(0) == 1
+	})
+	for i := range 3 {
+		h.b.Produce(h.record(1, i, message(fmt.Sprintf("ada@example.com/%d", i))))
+		h.drained()
+	}
+}
