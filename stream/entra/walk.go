@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math/bits"
 	"reflect"
+	"slices"
 )
 
 // walker reads JSON in one pass: it fills what is wanted, walks over the rest, and holds all of
@@ -27,6 +28,7 @@ type walker struct {
 type members struct {
 	names   []string
 	targets []target
+	order   []key            // of the keys in the records before
 	slots   [tableSize]uint8 // 1 + the index of a name, where its hash or a slot behind it; 0: none
 }
 
@@ -116,20 +118,14 @@ func (w *walker) object(m *members, room int) bool {
 		return true
 	}
 	var seen uint64 // by index of the name
-	for {
+	for next := 0; ; {
 		if w.peek() != '"' {
 			return false
 		}
-		start := w.pos + 1
-		strange, ok := w.text()
-		if !ok || strange {
+		i, ok := w.member(m, &next)
+		if !ok {
 			return false
 		}
-		i := m.find(w.data[start : w.pos-1])
-		if w.peek() != ':' {
-			return false
-		}
-		w.pos++
 		if i < 0 {
 			ok = w.pass(room - 1)
 		} else {
@@ -151,6 +147,54 @@ func (w *walker) object(m *members, room int) bool {
 		}
 	}
 }
+
+// member moves behind the key at w and its colon, and returns the index of its name, -1 where nobody
+// wants it. Most often it is the one that followed in the record before; next is its place there.
+func (w *walker) member(m *members, next *int) (i int, ok bool) {
+	rest := w.data[w.pos:]
+	for n := *next; n < min(*next+ahead, len(m.order)); n++ {
+		if k := &m.order[n]; bytes.HasPrefix(rest, k.text) {
+			w.pos += len(k.text)
+			*next = n + 1
+			return k.index, true
+		}
+	}
+	start := w.pos
+	strange, ok := w.text()
+	if !ok || strange {
+		return -1, false
+	}
+	i = m.find(w.data[start+1 : w.pos-1])
+	if w.peek() != ':' {
+		return -1, false
+	}
+	w.pos++
+	m.learn(key{bytes.Clone(w.data[start:w.pos]), i}, *next)
+	*next++
+	return i, true
+}
+
+// key is one that was met: its bytes, the quotes and the colon with them, and the index of its name.
+type key struct {
+	text  []byte
+	index int
+}
+
+// ahead is how many keys that may be missing are looked beyond.
+const ahead = 4
+
+// learn takes a key in at place at. What strange records bring ends with the room for it.
+func (m *members) learn(k key, at int) {
+	if len(m.order) == maxOrder {
+		m.order = m.order[:at:at]
+	}
+	if len(k.text) <= maxOrder && len(m.order) < maxOrder {
+		m.order = slices.Insert(m.order, at, k)
+	}
+}
+
+// maxOrder bounds the keys that are remembered, and the bytes of each.
+const maxOrder = 128
 
 // into reads the value at w into t.
 func (w *walker) into(t *target, room int) bool {
@@ -261,7 +305,7 @@ func (w *walker) skip(room int) bool {
 				objects |= 1
 			}
 			if w.peek() != c+2 { // the bracket that closes it
-				if c == '{' && !w.key() {
+				if c == '{' && !w.anyKey() {
 					return false
 				}
 				continue
@@ -290,7 +334,7 @@ func (w *walker) skip(room int) bool {
 			switch w.peek() {
 			case ',':
 				w.pos++
-				if more = true; objects&1 != 0 && !w.key() {
+				if more = true; objects&1 != 0 && !w.anyKey() {
 					return false
 				}
 			case closing:
@@ -304,8 +348,8 @@ func (w *walker) skip(room int) bool {
 	}
 }
 
-// key moves behind a key and its colon.
-func (w *walker) key() bool {
+// anyKey moves behind a key and its colon.
+func (w *walker) anyKey() bool {
 	if w.peek() != '"' {
 		return false
 	}
