@@ -3,10 +3,10 @@
 // the envelope around them, their time formats and their oddities. It knows nothing of
 // Kafka and decides nothing. Start at Decoder.Decode, then record.go.
 //
-// One way leads through its files: walk.go reads a record in one pass, if it is as Azure writes them; else
-// split.go cuts its bytes out of the message and record.go has the JSON library decode them, or say why
-// not. Either way record.go projects it, and value.go reads the single values whose type or form
-// varies. Each record is decoded alone into one struct that is cleared first, so that a bad record
+// One way leads through its files: walk.go reads a record in one pass, if it is as Azure writes them,
+// with what members.go remembers of those before; else split.go cuts its bytes out of the message and
+// record.go has the JSON library decode them, or say why not. Either way record.go projects it, and
+// value.go reads the single values whose type or form varies. Each record is decoded alone into one struct that is cleared first, so that a bad record
 // cannot take its neighbours with it, none can leave anything behind for the next, and a message of
 // a million tiny records costs no more memory than one large one.
 package entra
@@ -15,8 +15,9 @@ import (
 	"github.com/prtwatch/prtwatch/detector"
 )
 
-// Decoder decodes messages. It may be reused, by one goroutine at a time; it keeps small
-// buffers between calls, of at most maxKept each. It must not be copied.
+// Decoder decodes messages. It may be reused, by one goroutine at a time; it keeps a
+// buffer between calls, of at most maxKept, and maxRemembered bytes of what it has seen. It must not
+// be copied.
 type Decoder struct {
 	doc    document
 	signIn detector.SignIn
@@ -24,11 +25,12 @@ type Decoder struct {
 		device   device
 		location location
 	}
-	// wanted is what a walker fills: fields of doc and inner.
-	wanted struct{ document, record, device, location *members }
+	// wanted is what a walker fills: fields of doc and inner; remembered is how many bytes were
+	// remembered in there since they were forgotten last.
+	wanted     struct{ document, record, device, location *members }
+	remembered int
 
-	passed passed
-	texts  []byte // of the record in hand that had escapes
+	texts []byte // of the record in hand that had escapes
 	// managed and compliant are what SignIn.DeviceManaged and DeviceCompliant point at.
 	managed, compliant bool
 	plain              bool // the JSON library alone, as a test compares

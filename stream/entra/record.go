@@ -81,6 +81,12 @@ func (d *Decoder) reset() {
 	if d.texts = d.texts[:0]; cap(d.texts) > maxKept {
 		d.texts = nil
 	}
+	if d.remembered > maxRemembered {
+		d.remembered = 0
+		for _, m := range [...]*members{d.wanted.document, d.wanted.record, d.wanted.device, d.wanted.location} {
+			m.forget()
+		}
+	}
 }
 
 // The categories of non-interactive sign-ins, as the two exports name them.

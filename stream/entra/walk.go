@@ -3,9 +3,7 @@ package entra
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"math/bits"
-	"reflect"
 	"slices"
 )
 
@@ -24,89 +22,6 @@ type walker struct {
 	d    *Decoder // whose memory texts with escapes are written to
 }
 
-// members are the fields of a struct by the names of their json tags, as encoding/json finds them.
-type members struct {
-	names   []string
-	targets []target
-	order   []key            // of the keys in the records before
-	slots   [tableSize]uint8 // 1 + the index of a name, where its hash or a slot behind it; 0: none
-}
-
-// target is where the value of a key goes: one of these.
-type target struct {
-	text   *string          // a text or null
-	raw    *json.RawMessage // whatever it is; part of the message
-	object *members         // an object or null
-}
-
-// tableSize is a power of two, several times the number of names.
-const tableSize = 128
-
-// membersOf returns the members of the struct that v points at, which is what they fill.
-func membersOf(v any) *members {
-	m := &members{}
-	m.add(reflect.ValueOf(v).Elem())
-	return m
-}
-
-// add takes in the fields of a struct, those of embedded ones after its own, which hide them.
-func (m *members) add(v reflect.Value) {
-	var embedded []reflect.Value
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		if field.Anonymous {
-			embedded = append(embedded, v.Field(i))
-			continue
-		}
-		name := field.Tag.Get("json")
-		if m.find([]byte(name)) >= 0 {
-			continue
-		}
-		var t target
-		switch to := v.Field(i).Addr().Interface().(type) {
-		case *string:
-			t.text = to
-		case *json.RawMessage:
-			t.raw = to
-		default:
-			t.object = membersOf(to)
-		}
-		m.names, m.targets = append(m.names, name), append(m.targets, t)
-		at := hash([]byte(name))
-		for m.slots[at] != 0 {
-			at = (at + 1) % tableSize
-		}
-		m.slots[at] = uint8(len(m.names))
-	}
-	for _, e := range embedded {
-		m.add(e)
-	}
-}
-
-// find returns the index of a name, in any case, or -1. The key is ASCII.
-func (m *members) find(key []byte) int {
-	for at := hash(key); m.slots[at] != 0; at = (at + 1) % tableSize {
-		i := int(m.slots[at]) - 1
-		if name := m.names[i]; len(name) == len(key) && (string(key) == name || bytes.EqualFold(key, []byte(name))) {
-			return i
-		}
-	}
-	return -1
-}
-
-// hash is the same for keys that differ in case only: of the length and the first eight bytes.
-func hash(key []byte) uint64 {
-	var word uint64
-	if len(key) >= 8 {
-		word = binary.LittleEndian.Uint64(key)
-	} else {
-		for i, b := range key {
-			word |= uint64(b) << (8 * i)
-		}
-	}
-	return (word | eachByte*0x20) * 0x9e3779b97f4a7c15 >> 32 * (2*uint64(len(key)) + 1) % tableSize
-}
-
 // object reads the object at w into m's targets. Below it nothing may be nested deeper than room.
 func (w *walker) object(m *members, room int) bool {
 	if room < 1 || w.peek() != '{' {
@@ -122,12 +37,12 @@ func (w *walker) object(m *members, room int) bool {
 		if w.peek() != '"' {
 			return false
 		}
-		i, ok := w.member(m, &next)
+		i, k, ok := w.member(m, &next)
 		if !ok {
 			return false
 		}
 		if i < 0 {
-			ok = w.pass(room - 1)
+			ok = w.pass(k, room-1)
 		} else {
 			bit := uint64(1) << i
 			ok = seen&bit == 0 && w.into(&m.targets[i], room-1)
@@ -148,53 +63,39 @@ func (w *walker) object(m *members, room int) bool {
 	}
 }
 
-// member moves behind the key at w and its colon, and returns the index of its name, -1 where nobody
-// wants it. Most often it is the one that followed in the record before; next is its place there.
-func (w *walker) member(m *members, next *int) (i int, ok bool) {
+// member moves behind the key at w and its colon. It returns the index of its name, -1 where nobody
+// wants it, and what is remembered of it, if anything. Most often it is the key that followed in the
+// record before; next is its place there.
+func (w *walker) member(m *members, next *int) (i int, k *key, ok bool) {
 	rest := w.data[w.pos:]
 	for n := *next; n < min(*next+ahead, len(m.order)); n++ {
-		if k := &m.order[n]; bytes.HasPrefix(rest, k.text) {
+		if k := m.order[n]; bytes.HasPrefix(rest, k.text) {
 			w.pos += len(k.text)
 			*next = n + 1
-			return k.index, true
+			return k.index, k, true
 		}
 	}
 	start := w.pos
 	strange, ok := w.text()
 	if !ok || strange {
-		return -1, false
+		return -1, nil, false
 	}
 	i = m.find(w.data[start+1 : w.pos-1])
 	if w.peek() != ':' {
-		return -1, false
+		return -1, nil, false
 	}
 	w.pos++
-	m.learn(key{bytes.Clone(w.data[start:w.pos]), i}, *next)
+	if text := w.data[start:w.pos]; len(text) <= maxOrder {
+		k = &key{text: bytes.Clone(text), index: i}
+		if len(m.order) == maxOrder { // strange records bring ever others
+			m.order = slices.Delete(m.order, *next, maxOrder)
+		}
+		m.order = slices.Insert(m.order, *next, k)
+		w.d.remembered += len(text)
+	}
 	*next++
-	return i, true
+	return i, k, true
 }
-
-// key is one that was met: its bytes, the quotes and the colon with them, and the index of its name.
-type key struct {
-	text  []byte
-	index int
-}
-
-// ahead is how many keys that may be missing are looked beyond.
-const ahead = 4
-
-// learn takes a key in at place at. What strange records bring ends with the room for it.
-func (m *members) learn(k key, at int) {
-	if len(m.order) == maxOrder {
-		m.order = m.order[:at:at]
-	}
-	if len(k.text) <= maxOrder && len(m.order) < maxOrder {
-		m.order = slices.Insert(m.order, at, k)
-	}
-}
-
-// maxOrder bounds the keys that are remembered, and the bytes of each.
-const maxOrder = 128
 
 // into reads the value at w into t.
 func (w *walker) into(t *target, room int) bool {
@@ -237,50 +138,25 @@ func (w *walker) peek() byte {
 	return 0
 }
 
-// passed are values that were walked over lately, so that they are JSON, whoever has them: of the
-// policies that were applied, which are half of a record or more, a tenant has a few forms.
-type passed struct {
-	values [16][]byte
-	next   int // to be replaced
-}
-
-// Of how many bytes a value must be to be remembered, and may be.
-const (
-	leastPassed = 256
-	mostPassed  = 8 << 10
-)
-
-// find returns the length of the value that data begins with, if it is one of them, or 0.
-func (p *passed) find(data []byte) int {
-	for _, v := range p.values {
-		if bytes.HasPrefix(data, v) && len(v) > 0 {
-			return len(v)
-		}
-	}
-	return 0
-}
-
-func (p *passed) add(value []byte) {
-	p.values[p.next] = append(p.values[p.next][:0], value...)
-	p.next = (p.next + 1) % len(p.values)
-}
-
-// pass moves behind a value that nobody wants.
-func (w *walker) pass(room int) bool {
-	if c := w.peek(); c != '[' && c != '{' {
+// pass moves behind the value of k, which nobody wants.
+func (w *walker) pass(k *key, room int) bool {
+	if c := w.peek(); c != '[' && c != '{' || k == nil {
 		return w.skip(room)
 	}
 	start := w.pos
-	if n := w.d.passed.find(w.data[start:]); n > 0 {
-		w.pos += n
-		return true
+	for _, v := range k.passed {
+		if len(v) > 0 && bytes.HasPrefix(w.data[start:], v) {
+			w.pos += len(v)
+			return true
+		}
 	}
-	// Nested no deeper than may be wherever it comes again.
-	if !w.skip(min(room, maxDepth-2)) {
+	if !w.skip(room) {
 		return false
 	}
 	if n := w.pos - start; leastPassed <= n && n <= mostPassed {
-		w.d.passed.add(w.data[start:w.pos])
+		k.passed[k.next] = append(k.passed[k.next][:0], w.data[start:w.pos]...)
+		k.next = (k.next + 1) % len(k.passed)
+		w.d.remembered += n
 	}
 	return true
 }
