@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime"
+	"strings"
 	"testing"
 
 	gojson "github.com/goccy/go-json"
@@ -100,6 +101,15 @@ func TestWalkerAgreesWithTheLibrary(t *testing.T) {
 			message = append(append([]byte("["), message...), `,`+plainRow+`]`...)
 		}
 		sameAsPlain(t, d, message)
+	}
+	for depth := maxDepth - 4; depth < maxDepth+3; depth++ {
+		deep := `"x":` + strings.Repeat(`[`, depth) + `1` + strings.Repeat(`]`, depth)
+		for _, record := range []string{properties(deep), row(deep), row(`"DeviceDetail":{"deviceId":"d",` + deep + `}`)} {
+			for range 2 { // a key that is new, and one that is known
+				sameAsPlain(t, d, []byte(record))
+				sameAsPlain(t, d, []byte("["+record+"]"))
+			}
+		}
 	}
 }
 
