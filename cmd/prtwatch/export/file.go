@@ -12,6 +12,7 @@ import (
 
 	kgzip "github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/readahead"
 )
 
 // File is an opened file of an export, decompressed where it is gzip or zstd, which its
@@ -112,6 +113,10 @@ func (f *File) start() error {
 			return err
 		}
 		f.text, f.closer = text, closer
+		if f.Size >= 0 { // reading from a pipe or a terminal, which may wait, could not be ended
+			ahead := readahead.NewReader(text)
+			f.text, f.closer = ahead, func() { ahead.Close(); closer() }
+		}
 	}
 	return f.begun
 }
