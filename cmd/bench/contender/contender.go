@@ -54,8 +54,9 @@ type Outcome struct {
 	Flowing bool           // there are alerts to compare
 }
 
-// watchEvery is how often a run is asked how far it is: the error of a wall time.
-const watchEvery = 25 * time.Millisecond
+// watchEvery is how often a run is asked how far it is: the error of a wall time. To ask costs the broker
+// some milliseconds, so it is not more often.
+const watchEvery = 100 * time.Millisecond
 
 // warm is which share of the work is left out of Outcome.Warm.
 const warm = 0.25
