@@ -184,6 +184,7 @@ func (r *replay) readAll(files []*export.File) error {
 	for _, f := range files {
 		r.file = f.Name
 		err := r.reader.Read(f)
+		f.Close() // not only at the end: there may be hundreds
 		if err == nil {
 			err = r.err // of the last message
 		}

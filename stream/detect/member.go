@@ -24,8 +24,6 @@ const (
 	// pollRecords bounds that.
 	maxBytes    = 8 << 20
 	pollRecords = 100
-	// longestSpan bounds transaction.span.
-	longestSpan = 500 * time.Millisecond
 	// idlePoll is how long a member waits for records before it looks around.
 	idlePoll = time.Second
 	// heartbeat is how often a member shows the group that it lives, and so how soon it hears of a
@@ -347,27 +345,12 @@ func (m *member) gather(ctx context.Context) error {
 	if err := m.drain(); err != nil || m.work.records >= m.work.pace.records/2 || m.full() {
 		return err // behind, where there is no error: what comes is there already
 	}
-	// Caught up: sign-ins that come within the transaction's time share one. A sleep and a poll
-	// cost less than a poll a record.
-	for began := time.Now(); ; {
-		wait, cancel := m.roster.pollContext(ctx, m.cfg.Transaction)
-		<-wait.Done()
-		roused := !errors.Is(wait.Err(), context.DeadlineExceeded)
-		cancel()
-		if err := m.drain(); err != nil || roused || m.full() || time.Since(began) >= m.work.span(time.Now()) {
-			return err
-		}
-	}
-}
-
-// span returns for how long a transaction goes on gathering at the least: where its sign-ins are
-// late already, as those of a backlog are, up to a hundredth of that. Fewer transactions cost
-// brokers less, and a user's profile is written once in each.
-func (t *transaction) span(now time.Time) time.Duration {
-	if t.arrived.IsZero() {
-		return 0
-	}
-	return min(now.Sub(t.arrived)/100, longestSpan)
+	// Caught up: sign-ins that come within the transaction's time share one. One sleep and one
+	// poll cost less than a poll a record.
+	wait, cancel := m.roster.pollContext(ctx, m.cfg.Transaction)
+	<-wait.Done()
+	cancel()
+	return m.drain()
 }
 
 // drain judges what the client has buffered, as far as the work in hand may grow.

@@ -26,8 +26,7 @@ type transaction struct {
 	bytes   int // of the records and of output
 	output  []output
 	touched map[int32]*assignment
-	arrived time.Time // when the newest of the sign-ins did; zero where that is not known
-	strayed bool      // a record came of a partition that does not run: nothing may be committed
+	strayed bool // a record came of a partition that does not run: nothing may be committed
 	tally   tally
 }
 
@@ -79,9 +78,6 @@ func (m *member) judge(r *kgo.Record) error {
 		m.work.write(a, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "sign_in", r.Value))
 		m.work.tally.unreadable++
 		return nil
-	}
-	if m.signIn.Arrived.After(m.work.arrived) {
-		m.work.arrived = m.signIn.Arrived
 	}
 	a.pass(m.deps.Detector.Hour(&m.signIn), r)
 	profile, err := a.state.ProfileFor(string(r.Key), a.now, r.Offset)

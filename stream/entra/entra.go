@@ -15,9 +15,9 @@ import (
 	"github.com/prtwatch/prtwatch/detector"
 )
 
-// Decoder decodes messages. It may be reused, by one goroutine at a time; it keeps a
-// buffer between calls, of at most maxKept, and maxRemembered bytes of what it has seen. It must not
-// be copied.
+// Decoder decodes messages; NewDecoder makes one. It may be reused, by one goroutine at a time, and
+// must not be copied. Between calls it keeps a buffer of at most maxKept bytes, and what it has
+// remembered of records: maxRemembered bytes, and what one record may add to that.
 type Decoder struct {
 	doc    document
 	signIn detector.SignIn
@@ -33,7 +33,7 @@ type Decoder struct {
 	texts []byte // of the record in hand that had escapes
 	// managed and compliant are what SignIn.DeviceManaged and DeviceCompliant point at.
 	managed, compliant bool
-	plain              bool // the JSON library alone, as a test compares
+	libraryOnly        bool // no walker: what a test compares with
 }
 
 // NewDecoder returns a Decoder.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+	"unsafe"
 )
 
 // members are the fields of a struct by the names of their json tags, as encoding/json finds them.
@@ -81,12 +82,14 @@ type key struct {
 const (
 	// ahead is how many keys that may be missing are looked beyond.
 	ahead = 4
-	// maxOrder bounds the keys that are remembered, and the bytes of each.
-	maxOrder = 128
+	// maxKeys bounds the keys of one object that are remembered, maxKeyBytes each of them.
+	maxKeys, maxKeyBytes = 128, 128
+	// keyBytes is what a key takes beside its text and the values.
+	keyBytes = int(unsafe.Sizeof(key{}))
 	// Of how many bytes a value is that is remembered. It costs a copy, so it is not a short one.
 	leastPassed, mostPassed = 128, 8 << 10
 	// maxRemembered is how many bytes of keys and values are remembered before all of them are
-	// forgotten: what is common is back with the next records.
+	// forgotten, between two records: what is common is back with the next ones.
 	maxRemembered = 1 << 20
 )
 

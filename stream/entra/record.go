@@ -78,6 +78,7 @@ const maxKept = 64 << 10
 // address must not stand there.
 func (d *Decoder) reset() {
 	d.doc = document{}
+	d.inner.device, d.inner.location = device{}, location{}
 	if d.texts = d.texts[:0]; cap(d.texts) > maxKept {
 		d.texts = nil
 	}
@@ -120,7 +121,7 @@ const (
 func (d *Decoder) walk(data []byte, pos int, m *members) (end int, ok bool) {
 	d.reset()
 	w := walker{data: data, pos: pos, d: d}
-	ok = !d.plain && w.object(m, maxDepth)
+	ok = !d.libraryOnly && w.object(m, maxDepth)
 	return w.pos, ok
 }
 
@@ -270,12 +271,8 @@ type (
 // device fills the fields of the device from an object or a text that holds one.
 func (d *Decoder) device(raw json.RawMessage) {
 	v := &d.inner.device
-	*v = device{}
-	if inner := d.innerObject(raw); !d.walkInner(inner, d.wanted.device) {
-		*v = device{}
-		if !decodeInner(inner, v) {
-			return
-		}
+	if !d.inside(raw, v, d.wanted.device) {
+		return
 	}
 	d.signIn.DeviceID, d.signIn.DeviceName = d.text(v.ID), d.text(v.Name)
 	if b, ok := boolean(v.Managed); ok {
@@ -291,12 +288,8 @@ func (d *Decoder) device(raw json.RawMessage) {
 // country returns the country of a location, an object or a text that holds one.
 func (d *Decoder) country(raw json.RawMessage) string {
 	v := &d.inner.location
-	*v = location{}
-	if inner := d.innerObject(raw); !d.walkInner(inner, d.wanted.location) {
-		*v = location{}
-		if !decodeInner(inner, v) {
-			return ""
-		}
+	if !d.inside(raw, v, d.wanted.location) {
+		return ""
 	}
 	return v.Country
 }

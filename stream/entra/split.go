@@ -167,10 +167,9 @@ func endOfString(data []byte, start int) int {
 	return -1
 }
 
-// eachByte times a byte is a word of that byte.
 const (
-	eachByte = 0x0101010101010101
-	highBits = eachByte * 0x80
+	eachByte = 0x0101010101010101 // times a byte is a word of that byte
+	highBits = eachByte * 0x80    // of each byte of a word
 )
 
 // below finds the lowest byte of a word that is less than n, which is at most 128: of the highBits,

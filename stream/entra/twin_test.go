@@ -70,7 +70,7 @@ func mutate(r *rand.Rand, record []byte) []byte {
 func sameAsPlain(t testing.TB, d *Decoder, message []byte) result {
 	t.Helper()
 	plain := NewDecoder()
-	plain.plain = true
+	plain.libraryOnly = true
 	got, want := decode(d, message), decode(plain, message)
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("%q:\nwalker  %+v\nlibrary %+v", message, got, want)
@@ -194,7 +194,7 @@ func keptBy(d *Decoder) int {
 	var of func(m *members)
 	of = func(m *members) {
 		for _, k := range m.order {
-			n += cap(k.text)
+			n += keyBytes + cap(k.text)
 			for _, v := range k.passed {
 				n += cap(v)
 			}
@@ -209,6 +209,55 @@ func keptBy(d *Decoder) int {
 		of(m)
 	}
 	return n
+}
+
+// Keys that are too long or too many to be remembered are keys all the same, and cost no more time
+// than others.
+func TestKeysThatAreNotRemembered(t *testing.T) {
+	long := strings.Repeat("k", 2*maxKeyBytes)
+	many := func(name string, n int) string {
+		return strings.Repeat(`"`+name+`":0,`, n) + `"end":0`
+	}
+	for _, record := range []string{
+		`{"` + long + `":1,"a":2}`, properties(`"` + long + `":1,"zz":1,"userAgent":"x"`), row(`"` + long + `":1,"UserAgent":"x"`),
+		row(`"DeviceDetail":"{\"` + long + `\":1,\"x\":1,\"deviceId\":\"d\"}"`),
+		properties(many("", 100_000)), properties(many("b", 100_000)), // the second pushes the first before it
+	} {
+		d := NewDecoder()
+		for range 2 {
+			sameAsPlain(t, d, []byte(record))
+			sameAsPlain(t, d, []byte("["+record+","+plainRow+"]"))
+		}
+	}
+	d := NewDecoder()
+	for _, name := range []string{"", "b", "c"} {
+		sameAsPlain(t, d, []byte(properties(many(name, 150_000))))
+	}
+	for i := range 40 {
+		var keys strings.Builder
+		for n := range 300 {
+			fmt.Fprintf(&keys, `"%d-%d":0,`, i, n)
+		}
+		sameAsPlain(t, d, []byte(properties(keys.String()+`"end":0`)))
+	}
+	if kept := keptBy(d); kept > 2*maxRemembered {
+		t.Errorf("the decoder keeps %d bytes", kept)
+	}
+	for _, m := range []*members{d.wanted.document, d.wanted.record} {
+		if n := len(m.order); n > maxKeys {
+			t.Errorf("%d keys are remembered", n)
+		}
+	}
+}
+
+// Nothing of a message is kept once it was decoded: on a splitter that has nothing to do it would be
+// for long.
+func TestADecoderLetsGoOfTheMessage(t *testing.T) {
+	d := NewDecoder()
+	decode(d, []byte(row(`"DeviceDetail":"{\"deviceId\":\"d\"}","LocationDetails":{"countryOrRegion":"NL"}`)))
+	if !reflect.DeepEqual(d.doc, document{}) || !reflect.DeepEqual(d.inner, NewDecoder().inner) || !reflect.DeepEqual(d.signIn, detector.SignIn{}) {
+		t.Errorf("left: %+v, %+v, %+v", d.doc, d.inner, d.signIn)
+	}
 }
 
 // What records were like is remembered up to a bound, whatever they are like.

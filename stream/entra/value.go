@@ -82,8 +82,10 @@ func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) 
 
 // unquote returns the text of a JSON string.
 func (d *Decoder) unquote(raw json.RawMessage) (string, bool) {
-	if text, ok := d.unescape(raw[1 : len(raw)-1]); ok && !d.plain {
-		return text, true
+	if !d.libraryOnly {
+		if text, ok := d.unescape(raw[1 : len(raw)-1]); ok {
+			return text, true
+		}
 	}
 	var text string
 	err := gojson.UnmarshalWithOption(raw, &text, gojson.DecodeNoCopyString())
@@ -105,11 +107,11 @@ func (d *Decoder) unescape(quoted []byte) (string, bool) {
 	}
 	start := len(d.texts)
 	for at >= 0 && at+1 < len(quoted) {
-		plain := simpleEscapes[quoted[at+1]]
-		if plain == 0 {
+		letter := simpleEscapes[quoted[at+1]]
+		if letter == 0 {
 			return "", false
 		}
-		d.texts = append(append(d.texts, quoted[:at]...), plain)
+		d.texts = append(append(d.texts, quoted[:at]...), letter)
 		quoted = quoted[at+2:]
 		at = bytes.IndexByte(quoted, '\\')
 	}
@@ -130,27 +132,20 @@ func (d *Decoder) innerJSON(raw json.RawMessage) []byte {
 	return unsafe.Slice(unsafe.StringData(text), len(text))
 }
 
-// innerObject returns an object, or the one that a text holds, and nil where there is none that
-// says anything.
-func (d *Decoder) innerObject(raw json.RawMessage) []byte {
+// inside reads an object, or one that a text holds, into v, to which the targets of m belong. That it
+// cannot be read is no reason to lose a sign-in: then it reports false, and v holds nothing that
+// anyone may use. A field of a wrong type is left out and the others stay.
+func (d *Decoder) inside(raw json.RawMessage, v any, m *members) bool {
 	inner := bytes.TrimSpace(d.innerJSON(raw))
 	if len(inner) <= len("{}") || inner[0] != '{' {
-		return nil
+		return false
 	}
-	return inner
-}
-
-// walkInner reads an object as far as m says, and declines what is for decodeInner.
-func (d *Decoder) walkInner(inner []byte, m *members) bool {
 	w := walker{data: inner, d: d}
-	return !d.plain && inner != nil && w.object(m, maxDepth) && w.pos == len(inner)
-}
-
-// decodeInner decodes an object into v. That it cannot be read is no reason to lose a sign-in:
-// then v holds nothing that anyone may use. A field of a wrong type is left out and the others
-// stay.
-func decodeInner(inner []byte, v any) bool {
-	if inner == nil || depthOf(inner) > maxDepth {
+	if !d.libraryOnly && w.object(m, maxDepth) && w.pos == len(inner) {
+		return true
+	}
+	d.inner.device, d.inner.location = device{}, location{} // what the walker left
+	if depthOf(inner) > maxDepth {
 		return false
 	}
 	if err := gojson.UnmarshalWithOption(inner, v, gojson.DecodeNoCopyString()); err != nil {

@@ -22,7 +22,7 @@ type walker struct {
 	d    *Decoder // whose memory texts with escapes are written to
 }
 
-// object reads the object at w into m's targets. Below it nothing may be nested deeper than room.
+// object reads the object at w into m's targets. It may be nested as deep as room, itself counted.
 func (w *walker) object(m *members, room int) bool {
 	if room < 1 || w.peek() != '{' {
 		return false
@@ -85,15 +85,16 @@ func (w *walker) member(m *members, next *int) (i int, k *key, ok bool) {
 		return -1, nil, false
 	}
 	w.pos++
-	if text := w.data[start:w.pos]; len(text) <= maxOrder {
+	// What is not remembered has no place, so that whatever comes next keeps its own.
+	if text := w.data[start:w.pos]; len(text) <= maxKeyBytes && *next < maxKeys {
 		k = &key{text: bytes.Clone(text), index: i}
-		if len(m.order) == maxOrder { // strange records bring ever others
-			m.order = slices.Delete(m.order, *next, maxOrder)
+		if len(m.order) == maxKeys { // strange records bring ever others
+			m.order = slices.Delete(m.order, *next, maxKeys)
 		}
 		m.order = slices.Insert(m.order, *next, k)
-		w.d.remembered += len(text)
+		*next++
+		w.d.remembered += keyBytes + len(text)
 	}
-	*next++
 	return i, k, true
 }
 

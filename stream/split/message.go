@@ -71,6 +71,7 @@ func (s *Splitter) mayGoOut(ctx context.Context, j job) bool {
 		}
 		s.hurry()
 		s.mu.Unlock()
+		s.sendOff()
 		select {
 		case <-ctx.Done():
 		case <-s.wake:

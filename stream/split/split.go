@@ -348,9 +348,9 @@ func (s *Splitter) split(ctx context.Context) {
 	}
 }
 
-// sendOff has what was produced go out now, and waits for nothing: the loop has come to the end of what
-// there is, so no batch will fill up soon. (The client's first records of a topic it does not know yet
-// wait for fillFor all the same.)
+// sendOff has what was produced go out now, and waits for nothing. It is called where the loop is about
+// to wait, so that no batch fills up soon. (What is sent to a topic that the client does not know yet
+// waits for fillFor all the same.)
 func (s *Splitter) sendOff() {
 	if !s.held {
 		return

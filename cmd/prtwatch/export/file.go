@@ -141,13 +141,16 @@ func (f *File) Read(p []byte) (int, error) {
 // goroutines.
 func (f *File) Progress() int64 { return f.read.bytes.Load() }
 
-// Close closes the file.
+// Close closes the file, and lets go of what reading it took. Closing again does nothing.
 func (f *File) Close() error {
 	f.closer()
+	f.text, f.begun, f.closer = nil, fs.ErrClosed, func() {}
 	if f.file == nil {
 		return nil
 	}
-	return f.file.Close()
+	file := f.file
+	f.file = nil
+	return file.Close()
 }
 
 // counter counts the bytes that it reads, and keeps the first error that is not the end.
