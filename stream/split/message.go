@@ -63,11 +63,15 @@ func (s *Splitter) mayGoOut(ctx context.Context, j job) bool {
 	defer s.mu.Unlock()
 	reach := &s.mu.reach
 	hour := reach.pass(s.hours[(len(s.hours)-1)/2])
-	for reach.beyond(hour) >= reach.span {
+	for {
+		// First: where all partitions are gone there is nothing left to commit, and so no wait.
 		l := j.flight.lane
 		if ctx.Err() != nil || s.mu.merge.find(l.topic, l.partition) != l {
 			j.flight.lane = nil
 			return false
+		}
+		if reach.beyond(hour) < reach.span {
+			break
 		}
 		s.hurry()
 		s.mu.Unlock()

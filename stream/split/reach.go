@@ -38,7 +38,12 @@ func newReach(span time.Duration) reach {
 func (r *reach) pass(hour int32) int32 {
 	r.recent[r.n%len(r.recent)] = hour
 	r.n++
-	newest, second := hour, hour
+	return r.at()
+}
+
+// at returns the reach: the second newest of the hours that came lately.
+func (r *reach) at() int32 {
+	newest, second := r.recent[0], r.recent[0]
 	for i, h := range r.recent[:min(r.n, len(r.recent))] {
 		switch {
 		case i == 0 || h > newest:

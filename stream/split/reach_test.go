@@ -114,18 +114,14 @@ func (h *hub) refuse(after int) *kfake.FaultHandle {
 	})
 }
 
-// atRest waits until no message was split between some commits that failed.
+// atRest waits until commits are refused and a message waits for one.
 func (h *hub) atRest(r *running) {
 	h.Helper()
-	messages, errors := -1.0, 0.0
 	h.eventually("nothing goes out for want of a commit", func() bool {
-		m := count(r.deps.Metrics.messages)
-		if e := count(r.deps.Metrics.commitErrors); m != messages {
-			messages, errors = m, e
-		} else {
-			return e >= errors+3
-		}
-		return false
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		reach := &r.mu.reach
+		return count(r.deps.Metrics.commitErrors) > 0 && reach.beyond(reach.at()) >= reach.span
 	})
 }
 
