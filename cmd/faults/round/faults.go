@@ -12,6 +12,7 @@ import (
 
 	"github.com/prtwatch/prtwatch/cmd/faults/fleet"
 	"github.com/prtwatch/prtwatch/cmd/faults/plan"
+	"github.com/prtwatch/prtwatch/internal/fault"
 )
 
 // injection is a fault that has claimed what it disturbs.
@@ -48,7 +49,7 @@ func (s *scene) claims() map[string]func(*rand.Rand) *injection {
 		plan.Reset:     s.reset,
 		plan.Outage:    s.outage,
 		plan.Deleted:   s.damage(func(dir string, _ *rand.Rand) (string, error) { return "", os.RemoveAll(dir) }),
-		plan.Older:     s.damage(func(dir string, _ *rand.Rand) (string, error) { return "", putBack(dir) }),
+		plan.Older:     s.damage(func(dir string, _ *rand.Rand) (string, error) { return "", outdate(dir) }),
 		plan.Truncated: s.damage(fleet.Truncate),
 		plan.Flipped:   s.damage(fleet.Flip),
 		plan.Swapped:   s.swap,
@@ -130,6 +131,18 @@ func putBack(dir string) error {
 		return fleet.ErrNothing
 	}
 	return fleet.Copy(dir, older(dir))
+}
+
+// outdate puts the older copy of a state back, and where there is none yet makes one for the next time.
+func outdate(dir string) error {
+	err := putBack(dir)
+	if !errors.Is(err, fleet.ErrNothing) {
+		return err
+	}
+	if copied := fleet.Copy(older(dir), dir); copied != nil && !errors.Is(copied, os.ErrNotExist) {
+		return copied
+	}
+	return err
 }
 
 func (s *scene) freeze(least, most time.Duration) func(*rand.Rand) *injection {
@@ -223,7 +236,8 @@ func (s *scene) point(r *rand.Rand) *injection {
 		i.Busy.Unlock()
 		return nil
 	}
-	point := fmt.Sprintf("%s:%d", s.Points[r.IntN(len(s.Points))], 1+r.IntN(25))
+	step := s.Points[r.IntN(len(s.Points))]
+	point := fmt.Sprintf("%s:%d", step, 1+r.IntN(passages(step)))
 	kill := r.IntN(2) == 0
 	return &injection{i.Name, func(context.Context) (bool, string) {
 		defer i.Busy.Unlock()
@@ -235,6 +249,14 @@ func (s *scene) point(r *rand.Rand) *injection {
 		s.startWith(i, fleet.Life{Point: point})
 		return false, "armed " + point
 	}}
+}
+
+// passages is how often an instance comes by a step at the most before it ends there. Some come seldom.
+func passages(step string) int {
+	if strings.HasPrefix(step, "restore-") || step == string(fault.SplitCommitted) || step == string(fault.DetectFinished) {
+		return 2
+	}
+	return 25
 }
 
 // hangWithin is how long an instance may take until it comes by the step at which it stops.

@@ -2,6 +2,7 @@ package round
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -77,5 +78,22 @@ func TestAnOutageForWhichNoHoursAreLeftIsNotCounted(t *testing.T) {
 	go s.refuseBacklogs(ctx)
 	if n := s.inflicts(ctx, t, plan.Outage); n != 0 {
 		t.Error("one that was refused is counted")
+	}
+}
+
+func TestAnOlderStateNeedsNoOtherFaultToBeThere(t *testing.T) {
+	s := sleepers(t, 1)
+	dir := s.instances[0].Dir
+	held := filepath.Join(dir, "held")
+	for n, text := range []string{"yesterday's", "today's"} {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(held, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if counted := s.inflicts(t.Context(), t, plan.Older); counted != n {
+			t.Fatalf("time %d: %d are counted", n+1, counted)
+		}
+	}
+	if text, err := os.ReadFile(held); err != nil || string(text) != "yesterday's" {
+		t.Errorf("the state has %q, %v", text, err)
 	}
 }

@@ -171,14 +171,14 @@ func (s *scene) watchUsage(ctx context.Context) {
 	}
 }
 
-// The most that an instance may take. In hours of faults none took more than 126 MiB and 130
-// goroutines, and a store of some 100 KiB for 60 users: what grows with each fault or hour passes
+// The most that an instance may take. In hours of faults none took more than 134 MiB and 164
+// goroutines, and a store of 280 KiB for 60 users: what grows with each fault or hour passes
 // these bounds within a run, what a busy machine adds does not.
 const (
 	mostMemory     = 300 << 20
 	mostGoroutines = 400
-	mostState      = 4 << 20  // whatever there is in it: tables that are not compacted yet
-	mostStateUser  = 64 << 10 // and for each user: a profile takes some KiB, and there are old ones of it
+	mostState      = 1 << 20  // whatever there is in it: tables that are not compacted yet
+	mostStateUser  = 16 << 10 // and for each user: a profile takes some KiB, and there are old ones of it
 )
 
 // grown says what of the most that an instance took is more than it may take.

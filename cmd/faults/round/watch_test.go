@@ -50,13 +50,13 @@ func TestWhatAnInstanceMayTakeIsBounded(t *testing.T) {
 		{fleet.Usage{Memory: 126 << 20, Goroutines: 130, State: 1 << 20}, nil},
 		{fleet.Usage{Memory: 301 << 20}, []string{"an instance had 315621376 bytes of memory, and may have 314572800"}},
 		{fleet.Usage{Goroutines: 401}, []string{"an instance had 401 goroutines, and may have 400"}},
-		{fleet.Usage{State: 9 << 20}, []string{"an instance had 9437184 bytes of state, and may have 8126464"}},
+		{fleet.Usage{State: 2 << 20}, []string{"an instance had 2097152 bytes of state, and may have 2031616"}},
 	} {
 		if got := grown(c.took, users); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: %q", c.took, got)
 		}
 	}
-	if got := grown(fleet.Usage{State: 9 << 20}, 2*users); len(got) > 0 {
+	if got := grown(fleet.Usage{State: 2 << 20}, 2*users); len(got) > 0 {
 		t.Errorf("of twice as many users: %q", got)
 	}
 	if !slices.Contains(Kinds, "growth") {
