@@ -2,6 +2,7 @@ package detect_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,6 +35,26 @@ func TestAMemberGivesBackWhatASecondRevokeTookAmidATransaction(t *testing.T) {
 	h.until("one to judge the one that is left to it", func() bool { return runs(one) == 1 })
 	h.judged()
 	h.wantAlerts("first")
+}
+
+// A member that had nothing in hand when partitions were taken from it has nothing to abort for it
+// either: the session would for its next transaction, which has records of the others alone.
+func TestWhatARevokeTookFromAnIdleMemberAbortsNothing(t *testing.T) {
+	h := newHouse(t, brokertest.Fake(t))
+	runs := func(s *stage) int { running, _ := s.Partitions(); return running }
+	one := h.start("one", t.TempDir(), alone)
+	h.until("one to judge all partitions", func() bool { return runs(one) == partitions })
+	two := h.start("two", t.TempDir(), alone)
+	h.until("both to judge half of them", func() bool { return runs(one) == partitions/2 && runs(two) == partitions/2 })
+	for n := range 4 * partitions { // users enough for each partition
+		h.produce(signIn(fmt.Sprint(n), fmt.Sprintf("user%d@example.com", n), "192.0.2.1", "64500", 0))
+	}
+	h.judged()
+	for _, s := range []*stage{one, two} {
+		if ended, results := s.count("prtwatch_transactions_total"); ended == 0 || results != 1 {
+			t.Errorf("%v transactions ended in %d ways, want some, and all committed", ended, results)
+		}
+	}
 }
 
 // holdProduce has the embedded broker hold the next alerts that come until release.
