@@ -135,7 +135,11 @@ func (b *bench) compare(contenders []contender.Contender, taken []figures) {
 			f.warmPerCPU.Over(streams.warmPerCPU).Text(1), f.peak.Over(streams.peak).Text(2), f.brokerCPU.Over(streams.brokerCPU).Text(2),
 		})
 	}
-	b.sections = append(b.sections, fmt.Sprintf("## From the raw topic to committed alerts\n\nMedians of %d runs in turn, least and greatest in brackets; a turn before them warmed the broker up.\n\n", b.times)+
+	warm := "; a turn before them warmed the broker up"
+	if b.quick {
+		warm = ""
+	}
+	b.sections = append(b.sections, fmt.Sprintf("## From the raw topic to committed alerts\n\nMedians of %d runs in turn, least and greatest in brackets%s.\n\n", b.times, warm)+
 		report.Table([]string{
 			"", "wall, s", "sign-ins/s", "sign-ins/CPU s", "warm: sign-ins/s", "warm: sign-ins/CPU s", "peak RSS, MB", "broker CPU, s",
 			"alerts", "missing / made up / doubled",

@@ -25,8 +25,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// What the JSON library alone takes for the same message, all records at once: the bound
-// that Decode can come near to.
+// What the JSON library alone takes for the same message, all records at once: what Decode is
+// compared with.
 func BenchmarkLibraryAlone(b *testing.B) {
 	message := benchMessage(b, "diagnostic")
 	var v struct{ Records []record }

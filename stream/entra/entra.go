@@ -6,9 +6,10 @@
 // One way leads through its files: walk.go reads a record in one pass, if it is as Azure writes them,
 // with what members.go remembers of those before; else split.go cuts its bytes out of the message and
 // record.go has the JSON library decode them, or say why not. Either way record.go projects it, and
-// value.go reads the single values whose type or form varies. Each record is decoded alone into one struct that is cleared first, so that a bad record
-// cannot take its neighbours with it, none can leave anything behind for the next, and a message of
-// a million tiny records costs no more memory than one large one.
+// value.go reads the single values whose type or form varies. Each record is decoded alone into one
+// struct that is cleared first, so that a bad record cannot take its neighbours with it, none can
+// leave anything behind for the next, and a message of a million tiny records costs no more memory
+// than one large one.
 package entra
 
 import (

@@ -74,8 +74,8 @@ type fields struct {
 // maxKept is the most bytes that a Decoder keeps room for between records.
 const maxKept = 64 << 10
 
-// reset clears everything: a field is left alone that a record lacks, and another user's
-// address must not stand there.
+// reset clears all that was decoded: a field is left alone that a record lacks, and another user's
+// address must not stand there. What is remembered of records it forgets where that has become too much.
 func (d *Decoder) reset() {
 	d.doc = document{}
 	d.inner.device, d.inner.location = device{}, location{}
@@ -120,7 +120,7 @@ const (
 // declines, with false, what is for decodeRecord.
 func (d *Decoder) walk(data []byte, pos int, m *members) (end int, ok bool) {
 	d.reset()
-	w := walker{data: data, pos: pos, d: d}
+	w := walker{scanner{data, pos}, d}
 	ok = !d.libraryOnly && w.object(m, maxDepth)
 	return w.pos, ok
 }

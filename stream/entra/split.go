@@ -28,12 +28,11 @@ func newScanner(message []byte) scanner {
 // from a 0 in the message.
 func (s *scanner) peek() byte {
 	for s.pos < len(s.data) {
-		switch b := s.data[s.pos]; b {
-		case ' ', '\t', '\n', '\r':
-			s.pos++
-		default:
+		b := s.data[s.pos]
+		if b > ' ' || b != ' ' && b != '\n' && b != '\t' && b != '\r' {
 			return b
 		}
+		s.pos++
 	}
 	return 0
 }

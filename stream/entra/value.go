@@ -140,7 +140,7 @@ func (d *Decoder) inside(raw json.RawMessage, v any, m *members) bool {
 	if len(inner) <= len("{}") || inner[0] != '{' {
 		return false
 	}
-	w := walker{data: inner, d: d}
+	w := walker{scanner{data: inner}, d}
 	if !d.libraryOnly && w.object(m, maxDepth) && w.pos == len(inner) {
 		return true
 	}

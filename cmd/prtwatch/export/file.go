@@ -25,7 +25,7 @@ type File struct {
 	file   *os.File // nil for standard input
 	read   counter
 	text   io.Reader
-	begun  error // why there is no text, once that was tried
+	begun  error // why there is no text, once that was tried, or no more
 	closer func()
 }
 
