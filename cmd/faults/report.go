@@ -22,7 +22,7 @@ func line(r round.Result) string {
 		kinds[f.Kind]++
 	}
 	return fmt.Sprintf("%d faults, %d sign-ins, %d findings %v, a partition stood still for %s, took %s",
-		injected(r), r.Feed.SignIns, len(r.Findings), kinds, tenths(r.Still.Detecting), r.Took.Round(time.Second))
+		injected(r), r.Feed.SignIns, len(r.Findings), kinds, tenths(r.Still.Detecting.For), r.Took.Round(time.Second))
 }
 
 // injected adds up the faults of a round. Those of a fault point are counted by name too, which
@@ -119,8 +119,8 @@ func (s *suite) markdown() string {
 	for _, kind := range round.Kinds {
 		row("findings: "+kind, t.findings[kind])
 	}
-	row("longest standstill of a partition of the detecting group", tenths(t.Still.Detecting))
-	row("longest standstill of a partition of the splitting group, waits for hours of others included", tenths(t.Still.Splitting))
+	row("longest standstill of a partition of the detecting group", tenths(t.Still.Detecting.For))
+	row("longest standstill of a partition of the splitting group, waits for hours of others included", tenths(t.Still.Splitting.For))
 	row("most memory of an instance, MiB", t.Usage.Memory>>20)
 	row("largest state of an instance, KiB", t.Usage.State>>10)
 	row("most goroutines of an instance", t.Usage.Goroutines)
@@ -181,7 +181,7 @@ func (t total) line(b *strings.Builder, of string) {
 		n("sign_ins"), n("alerts"), n("missing"), n("doubled"), n("made_up"), n("altered"), n("repeated"), t.MayRepeat,
 		n("profiles_wrong"), n("profiles"), n("pebble_ahead", "pebble_wrong"), n("pebble_profiles"),
 		n("unsplit", "misplaced", "stuck", "marks_wrong", "dead_letters_missing", "dead_letters_made_up"), others,
-		tenths(t.Still.Detecting))
+		tenths(t.Still.Detecting.For))
 }
 
 func (s *suite) faultTable(b *strings.Builder, t total) {
@@ -203,7 +203,11 @@ func (s *suite) roundTable(b *strings.Builder) {
 	fmt.Fprintf(b, "\n| round | seed | protocol | delivery | faults | sign-ins | repeated, of at most | findings | longest standstill | took |\n|---:|---:|---|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, r := range s.results {
 		fmt.Fprintf(b, "| %d | %d | %s | %s | %d | %d | %d of %d | %d | %s | %s |\n", r.Number, r.Seed, r.Protocol, r.Delivery, injected(r), r.Feed.SignIns, r.Repeated(), r.MayRepeat, len(r.Findings),
-			tenths(r.Still.Detecting), r.Took.Round(time.Second))
+			tenths(r.Still.Detecting.For), r.Took.Round(time.Second))
+	}
+	fmt.Fprintf(b, "\nWhat happened while the partition stood still that did so for longest, in seconds since it did:\n\n")
+	for _, r := range s.results {
+		fmt.Fprintf(b, "- round %d: %s\n", r.Number, r.Still.Detecting)
 	}
 	for _, r := range s.results {
 		if len(r.Findings) == 0 {

@@ -84,7 +84,7 @@ func TestMoreAlertsAgainThanTheFaultsAccountForAreAFinding(t *testing.T) {
 	for begun, wanted := range map[string]bool{plan.Join: true, plan.Swapped: true, plan.Outage: false} {
 		s := sleepers(t, 0)
 		s.Delivery, s.mu.result.Delivery, s.Dir = atLeastOnce, atLeastOnce, t.TempDir()
-		s.Cluster, s.feeder, s.mu.result.Still.Detecting = &cluster.Cluster{}, &feeder.Feeder{}, 7*time.Second
+		s.Cluster, s.feeder, s.mu.result.Still.Detecting.For = &cluster.Cluster{}, &feeder.Feeder{}, 7*time.Second
 		s.Verify = filepath.Join(s.Dir, "verify")
 		if err := os.WriteFile(s.Verify, []byte("#!/bin/sh\n"+verdict+"\n"), 0o755); err != nil {
 			t.Fatal(err)

@@ -212,6 +212,7 @@ func (s *scene) end(ctx context.Context) {
 		})
 	}
 	stopping.Wait()
+	s.boundStandstill()
 	for _, what := range grown(s.mu.result.Usage, s.Users) {
 		s.find("growth", "%s", what)
 	}

@@ -76,21 +76,10 @@ type Result struct {
 	MayRepeat int
 }
 
-// Still is for how long a partition stood still though there was something to do with it, whatever
-// became of the others: one of the input in the splitting group, where a partition also waits for
-// hours of others that are before its own, and one of the sign-ins in the detecting group. While
-// something is broken it is a figure; what has not moved on long after that is stuck.
-type Still struct{ Splitting, Detecting time.Duration }
-
-// Most is the longer of each.
-func (s Still) Most(t Still) Still {
-	return Still{max(s.Splitting, t.Splitting), max(s.Detecting, t.Detecting)}
-}
-
 // Kinds are the kinds of findings: a process ended by itself, or not in order; it has set a good
-// state aside; something was not judged; an instance took too much; more alerts came again than the
+// state aside; something was not judged; a partition stood still for too long; an instance took too much; more alerts came again than the
 // faults account for; the verifier found something; the suite could not do what it wanted.
-var Kinds = []string{"exit", "stop", "state", "stuck", "growth", "repeat", "verify", "suite"}
+var Kinds = []string{"exit", "stop", "state", "stuck", "still", "growth", "repeat", "verify", "suite"}
 
 // Finding is something that is wrong.
 type Finding struct {
@@ -120,6 +109,7 @@ type scene struct {
 		ending bool             // nobody is restarted any more
 		spells []spell
 		hands  []inHand // of the whole round, in order
+		events []entry  // of the journal, what began and was done
 	}
 }
 
@@ -298,6 +288,9 @@ func (s *scene) write(e entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, _ = s.journal.Write(append(line, '\n'))
+	if e.What == "fault" || e.What == "done" {
+		s.mu.events = append(s.mu.events, e)
+	}
 }
 
 // find notes something that is wrong.

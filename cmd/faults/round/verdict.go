@@ -49,7 +49,7 @@ func (s *scene) verify(ctx context.Context) {
 		args = append(args, "--state", i.Dir)
 	}
 	if s.Delivery == atLeastOnce {
-		args = append(args, "--again-within", (s.mu.result.Still.Detecting + againAfter).String())
+		args = append(args, "--again-within", (s.mu.result.Still.Detecting.For + againAfter).String())
 	}
 	var out, complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, s.Verify, args...)

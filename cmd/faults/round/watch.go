@@ -109,30 +109,6 @@ func until(ctx context.Context, every time.Duration, so func(context.Context) bo
 	return true
 }
 
-// stillness measures for how long a partition stands still while there is something to do with
-// it. That others move meanwhile does not count.
-type stillness struct {
-	at    standing
-	moved map[int32]time.Time // or had nothing to do, as far as is known
-}
-
-// see takes in where a group is now, and returns for how long the partition that has moved least
-// has stood still.
-func (w *stillness) see(now time.Time, at standing) (longest time.Duration) {
-	if w.moved == nil {
-		w.moved = make(map[int32]time.Time)
-	}
-	for p, is := range at {
-		was, known := w.at[p]
-		if !known || is.committed != was.committed || is.committed >= is.end {
-			w.moved[p] = now
-		}
-		longest = max(longest, now.Sub(w.moved[p]))
-	}
-	w.at = at
-	return longest
-}
-
 // watchProgress measures for how long a partition stands still, of either group, until ctx is done.
 // What is in an open transaction is nothing to do yet.
 func (s *scene) watchProgress(ctx context.Context) {
@@ -140,13 +116,13 @@ func (s *scene) watchProgress(ctx context.Context) {
 	for ctx.Err() == nil {
 		if at, err := s.standing(ctx, s.admin.ListCommittedOffsets, s.names["input"], s.names["split"]); err == nil {
 			still := splitting.see(time.Now(), at)
-			s.update(func(r *Result) { r.Still.Splitting = max(r.Still.Splitting, still) })
+			s.update(func(r *Result) { r.Still.Splitting = r.Still.Splitting.longer(still) })
 		}
 		if at, err := s.standing(ctx, s.admin.ListCommittedOffsets, s.names["signins"], s.names["detect"]); err == nil {
 			now, open := time.Now(), judging.inHandNow(at)
 			still := judging.see(now, at)
 			s.update(func(r *Result) {
-				r.Still.Detecting = max(r.Still.Detecting, still)
+				r.Still.Detecting = r.Still.Detecting.longer(still)
 				s.mu.hands = append(s.mu.hands, inHand{now, open})
 			})
 		}

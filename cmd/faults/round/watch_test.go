@@ -3,33 +3,9 @@ package round
 import (
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/prtwatch/prtwatch/cmd/faults/fleet"
 )
-
-func TestAPartitionThatStandsStillIsSeenWhileOthersMove(t *testing.T) {
-	began := time.Now()
-	var w stillness
-	var longest time.Duration
-	for second, at := range []standing{
-		{0: {10, 10}, 1: {3, 9}, 2: {5, 5}},
-		{0: {20, 30}, 1: {3, 9}, 2: {5, 5}},
-		{0: {30, 40}, 1: {3, 12}, 2: {5, 5}},
-		{0: {40, 50}, 1: {3, 12}, 2: {5, 5}},
-		{0: {50, 50}, 1: {4, 12}, 2: {5, 5}},
-		{0: {50, 50}, 1: {4, 12}, 2: {5, 6}}, // what has just come has not waited
-		{0: {50, 50}, 1: {12, 12}, 2: {6, 6}},
-		{0: {50, 50}, 1: {12, 12}, 2: {6, 6}}, // nothing to do is no standstill
-		{0: {50, 50}, 1: {12, 12}, 2: {6, 6}},
-		{0: {50, 50}, 1: {12, 12}, 2: {6, 6}},
-	} {
-		longest = max(longest, w.see(began.Add(time.Duration(second)*time.Second), at))
-	}
-	if longest != 3*time.Second {
-		t.Errorf("partition 1 stood still for 3s, not %s", longest)
-	}
-}
 
 func TestWhereAGroupIsNamesThePartitionsOfWhichSomethingIsLeft(t *testing.T) {
 	at := standing{0: {10, 10}, 4: {0, 2}, 1: {3, 9}}
