@@ -42,7 +42,7 @@ func TestACrashBetweenAnyTwoStepsChangesNothing(t *testing.T) {
 		for passage := 1; passage <= 2; passage++ {
 			t.Run(fmt.Sprintf("%s %d", point, passage), func(t *testing.T) {
 				t.Parallel()
-				in := newInstallation(t, brokertest.Fake(t))
+				in := newInstallation(t, brokertest.Start(t))
 				in.program = prtwatch
 				in.crash(point, passage)
 				in.wantTheQuerysRows()

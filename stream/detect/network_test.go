@@ -213,8 +213,12 @@ func TestAConnectionThatBreaksAtAnyRequestChangesNoAlert(t *testing.T) {
 
 const networkHours = 6
 
-// judgeThrough judges some hours over a network that harms one request.
+// judgeThrough judges some hours over a network that harms one request. At least once, the embedded
+// broker has no transactions.
 func judgeThrough(t *testing.T, b *brokertest.Broker, c networkCase) {
+	if c.least {
+		withoutTransactions(b)
+	}
 	h, dir, net := newHouse(t, b), t.TempDir(), newNetwork(c.key, c.do, c.nth)
 	s := h.start("one", dir, net.under, func(cfg *detect.Config, _ *detect.Deps) {
 		cfg.Members, cfg.TransactionTimeout, cfg.GroupProtocol = 1, 2*time.Second, c.protocol
