@@ -52,7 +52,7 @@ func Fatal(differences []Difference) error {
 // and a baseline that is not only compacted are fatal. An error means that a cluster did
 // not answer, not that a topic is wrong.
 func Check(ctx context.Context, admin *kadm.Client, topics Topics, inputAdmin *kadm.Client, inputTopics []string) ([]Difference, error) {
-	differences, err := checkOwn(ctx, admin, topics.Specs())
+	differences, err := checkOwn(ctx, admin, topics)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,8 @@ func CheckInput(ctx context.Context, admin *kadm.Client, names []string) ([]Diff
 	return differences, nil
 }
 
-func checkOwn(ctx context.Context, admin *kadm.Client, specs []Spec) ([]Difference, error) {
+func checkOwn(ctx context.Context, admin *kadm.Client, topics Topics) ([]Difference, error) {
+	specs := topics.Specs()
 	var names []string
 	for _, spec := range specs {
 		names = append(names, spec.Topic)
@@ -90,13 +91,15 @@ func checkOwn(ctx context.Context, admin *kadm.Client, specs []Spec) ([]Differen
 	}
 	var differences []Difference
 	var present []Spec
-	for _, spec := range specs {
+	for i, spec := range specs {
 		if d, absent := absence(there[spec.Topic], spec.Topic, "run `prtwatch topics --create`, or correct topics."+spec.Key); absent {
 			differences = append(differences, d)
 			continue
 		}
-		present = append(present, spec)
 		differences = append(differences, spec.shape(there[spec.Topic])...)
+		// What its settings must be goes by the copies that it has, not by those that we would make.
+		topics.Replication = int16(there[spec.Topic].Partitions.NumReplicas())
+		present = append(present, topics.Specs()[i])
 	}
 	settings, err := checkSettings(ctx, admin, present)
 	return append(differences, settings...), err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ type Topics struct {
 	// Partitions is the count of the first three, and cannot change once they exist: another
 	// count would send users away from their baseline.
 	Partitions int32 `koanf:"partitions"`
-	// Replication is how many copies of a topic are made. It matters only when it is.
+	// Replication is how many copies of a topic are made. It matters only when it is. From
+	// three on, what is acknowledged is on two brokers.
 	Replication int16 `koanf:"replication"`
 }
 
@@ -101,7 +103,7 @@ func days(n int) string {
 	return strconv.FormatInt((time.Duration(n) * 24 * time.Hour).Milliseconds(), 10)
 }
 
-// Specs returns what each of the topics must be.
+// Specs returns what each of the topics must be, where there are Replication copies of it.
 //
 // A topic's newest segment is neither deleted nor compacted, and lives a week by default:
 // so it is closed each day. What we read back by its record's time is stamped on append,
@@ -116,18 +118,22 @@ func (t Topics) Specs() []Spec {
 	}
 	stamped := Setting{"message.timestamp.type", "LogAppendTime", Equal}
 	// The default of a broker: it holds every record of ours, the largest being a dead letter.
-	size := Setting{"max.message.bytes", strconv.Itoa(1<<20 + 12), AtLeast}
+	all := []Setting{{"max.message.bytes", strconv.Itoa(1<<20 + 12), AtLeast}}
+	// What was acknowledged outlives the leader's disk. Of fewer copies two would be all, and no
+	// write would pass while one broker is away: there it stays what the cluster has.
+	if t.Replication >= 3 {
+		all = append(all, Setting{"min.insync.replicas", "2", AtLeast})
+	}
 	return []Spec{
-		{t.Signins, "signins", t.Partitions, t.Replication, append(kept(7), stamped, size)},
-		{t.Baseline, "baseline", t.Partitions, t.Replication, []Setting{
+		{t.Signins, "signins", t.Partitions, t.Replication, slices.Concat(kept(7), []Setting{stamped}, all)},
+		{t.Baseline, "baseline", t.Partitions, t.Replication, append([]Setting{
 			{"cleanup.policy", "compact", MustEqual},
 			{"delete.retention.ms", days(7), AtLeast},
 			{"segment.ms", days(1), AtMake},
 			{"segment.bytes", strconv.Itoa(64 << 20), AtMake},
-			size,
-		}},
-		{t.Alerts, "alerts", t.Partitions, t.Replication, append(kept(30), stamped, size)},
-		{t.DeadLetter, "dead_letter", 1, t.Replication, append(kept(30), size)},
+		}, all...)},
+		{t.Alerts, "alerts", t.Partitions, t.Replication, slices.Concat(kept(30), []Setting{stamped}, all)},
+		{t.DeadLetter, "dead_letter", 1, t.Replication, append(kept(30), all...)},
 	}
 }
 

@@ -7,6 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
@@ -162,6 +166,78 @@ func TestFewerReplicasThanConfiguredAreWarnedAbout(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The real broker of these tests is one, and copies need three.
+func TestTwoOfThreeCopiesAcknowledgeWhatIsCreated(t *testing.T) {
+	for copies, want := range map[int16]string{1: "", 2: "", 3: "2"} {
+		b := brokertest.Fake(t, kfake.NumBrokers(3))
+		topics := topicsOf(b)
+		topics.Replication = copies
+		created := mustCreate(t, b, topics)
+		if differences := check(t, b, topics); len(created) != 4 || len(differences) != 0 {
+			t.Errorf("%d copies: created %v, which differ: %v", copies, created, differences)
+		}
+		configs, err := b.Admin().DescribeTopicConfigs(limit(t), created...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range configs {
+			own := ""
+			for _, c := range topic.Configs {
+				if c.Key == "min.insync.replicas" && c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+					own = c.MaybeValue()
+				}
+			}
+			if own != want {
+				t.Errorf("%d copies: %s was made with min.insync.replicas %q, want %q", copies, topic.Name, own, want)
+			}
+		}
+	}
+}
+
+func TestOneOfThreeCopiesThatAcknowledgesIsWarnedAbout(t *testing.T) {
+	one := "1"
+	clusters, own, untold := kadm.AlterConfig{Op: kadm.DeleteConfig}, kadm.AlterConfig{Value: &one}, kadm.AlterConfig{}
+	for name, test := range map[string]struct {
+		copies, configured int16
+		cluster            string
+		topic              kadm.AlterConfig
+		warned             bool
+	}{
+		"the cluster's 1":        {3, 3, "1", clusters, true},
+		"the topic's 1":          {3, 3, "2", own, true},
+		"copies that others set": {3, 1, "1", own, true},
+		"the cluster's 2":        {3, 3, "2", clusters, false},
+		"a broker without it":    {3, 3, "1", untold, false},
+		"two copies":             {2, 3, "1", own, false}, // that they are too few is another warning
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := brokertest.Fake(t, kfake.NumBrokers(3), kfake.BrokerConfigs(map[string]string{"min.insync.replicas": test.cluster}))
+			topics := topicsOf(b)
+			topics.Replication = test.copies
+			created := mustCreate(t, b, topics)
+			test.topic.Name = "min.insync.replicas"
+			if _, err := b.Admin().AlterTopicConfigs(limit(t), []kadm.AlterConfig{test.topic}, created...); err != nil {
+				t.Fatal(err)
+			}
+			topics.Replication = test.configured
+			warned := make(map[string]bool)
+			for _, d := range check(t, b, topics) {
+				if d.Setting == kafka.Replication {
+					continue
+				}
+				warned[d.Topic] = true
+				want := "topic " + d.Topic + ": min.insync.replicas is 1, not at least 2: "
+				if line := d.String(); d.Fatal || !strings.HasPrefix(line, want) || !strings.Contains(line, "--add-config min.insync.replicas=2`") || strings.Contains(line, "\n") {
+					t.Errorf("fatal %v: %s", d.Fatal, line)
+				}
+			}
+			if all := len(warned) == len(created); all != test.warned || !all && len(warned) != 0 {
+				t.Errorf("warned about %v of %v", warned, created)
+			}
+		})
+	}
 }
 
 func TestATopicThatIsMadeAnewHasAnotherID(t *testing.T) {
