@@ -228,3 +228,31 @@ func TestNothingIsCommittedUnderAnotherMembership(t *testing.T) {
 		}
 	})
 }
+
+// A member that was thrown out while it was alone learns of it when it joins, gets everything again under
+// another id, and is told of no loss: what it has stays its own, and is committed under that id.
+func TestWhatIsOursAgainUnderAnotherIdIsCommittedUnderIt(t *testing.T) {
+	b := brokertest.Fake(t)
+	h := newHub(t, b, 1)
+	r := h.run()
+	h.eventually("active", r.active)
+	h.drained() // the offset that reading starts at
+	before := r.everything()
+	id, _ := r.group.GroupMetadata()
+	cluster := b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return request.(*kmsg.HeartbeatRequest).ResponseKind(), nil, true // it does not hear of it before
+	})
+	h.expel(id)
+	r.group.ForceRebalance()
+	h.eventually("it has another id", func() bool {
+		now, _ := r.group.GroupMetadata()
+		return now != "" && now != id
+	})
+	b.Produce(h.record(0, 0, message("ada@example.com/0")))
+	h.drained()
+	if after := r.everything(); !slices.Equal(after, before) {
+		t.Error("the partition was taken away and given again: nothing was to be confirmed")
+	}
+}
