@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -74,5 +75,68 @@ func TestAQueueThatWaitsForAnotherPartitionIsBounded(t *testing.T) {
 	t.Logf("of %d MiB at most %d KiB waited in a queue", messages/3*size>>20, peak>>10)
 	if waits := r.waits(); waits != 0 {
 		t.Errorf("waited %d times in vain", waits)
+	}
+}
+
+// holdProduce has the fake leave what is produced to a topic unanswered until release.
+func (h *hub) holdProduce(topic string) (release func()) {
+	h.Helper()
+	topics, err := h.b.Admin().ListTopics(context.Background(), topic)
+	if err != nil {
+		h.Fatal(err)
+	}
+	id, released := topics[topic].ID, make(chan struct{})
+	release = sync.OnceFunc(func() { close(released) })
+	h.Cleanup(release)
+	cluster := h.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		for _, t := range request.(*kmsg.ProduceRequest).Topics {
+			if t.Topic == topic || t.TopicID == id {
+				cluster.SleepControl(func() { <-released })
+				break
+			}
+		}
+		return nil, nil, false
+	})
+	return release
+}
+
+// rounds has the loop, which waits, look around n times, and calls each after every time.
+func (h *hub) rounds(r *running, n int, each func()) {
+	h.Helper()
+	for range n {
+		for range 2 { // it has looked around once more when it has heard us twice
+			r.rouse()
+			h.eventually("the loop hears us", func() bool { return len(r.wake) == 0 })
+		}
+		each()
+	}
+}
+
+// Dead letters, for they are as large as their messages.
+func TestWhatIsProducedAndNotAcknowledgedIsBounded(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 1)
+	release := h.holdProduce(h.topics.DeadLetter)
+	const messages, size = 2 * maxInFlight / (64 << 10), 64 << 10
+	junk := bytes.Repeat([]byte{'x'}, size)
+	for i := range messages {
+		h.b.Produce(h.record(0, i, junk))
+	}
+	r := h.run()
+	inFlight := func() int64 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.mu.flights.bytes
+	}
+	h.eventually("the bound is reached", func() bool { return inFlight() >= maxInFlight })
+	h.rounds(r, 3, func() {
+		if n := inFlight(); n >= maxInFlight+size+recordOverhead {
+			t.Fatalf("%d bytes are in flight, want less than the %d and a message", n, maxInFlight)
+		}
+	})
+	release()
+	h.drained()
+	if n := len(h.internal.ReadAll(h.topics.DeadLetter)); n != messages {
+		t.Errorf("%d dead letters, want %d", n, messages)
 	}
 }
