@@ -16,7 +16,6 @@ import (
 type ends struct {
 	asked   time.Time // just before the brokers were asked: what came later is not in it
 	offsets map[string]map[int32]int64
-	ticked  bool // it was asked for a tick already
 }
 
 // keep commits each second, and sooner where that is wanted, until ctx is done.

@@ -183,7 +183,6 @@ func TestTheInputIsReadUpToTheOldestMessageToCome(t *testing.T) {
 func TestATickSaysHowFarTheInputIsRead(t *testing.T) {
 	s := &Splitter{tickEvery: time.Minute}
 	l := laneOf(0, 2)
-	l.add([]*kgo.Record{at(0, 0, 10), at(0, 1, 20)}, 2)
 	s.mu.merge.add(l)
 	now := epoch.Add(time.Hour)
 	answer := func() { s.mu.ends = &ends{asked: now, offsets: map[string]map[int32]int64{"t": {0: 2}}} }
@@ -195,6 +194,8 @@ func TestATickSaysHowFarTheInputIsRead(t *testing.T) {
 	}
 	want(false, now) // the brokers were not asked
 	answer()
+	want(false, now) // nothing was seen of the partition
+	l.add([]*kgo.Record{at(0, 0, 10), at(0, 1, 20)}, 2)
 	want(true, epoch.Add(10*time.Second))
 	want(false, now)
 	answer()

@@ -127,14 +127,13 @@ func (s *Splitter) signIn(in *detector.SignIn) *kgo.Record {
 	}
 }
 
-// dueTick returns the time of the tick that is due now, if one is: one each tickEvery, with
-// an answer of the brokers that has served no other.
+// dueTick returns the time of the tick that is due now, if one is: one each tickEvery. With an
+// answer of the brokers that is old it says less, and nothing wrong.
 func (s *Splitter) dueTick(now time.Time) (time.Time, bool) {
 	e := s.mu.ends
-	if len(s.mu.merge.lanes) == 0 || e == nil || e.ticked || now.Sub(s.mu.ticked) < s.tickEvery {
+	if len(s.mu.merge.lanes) == 0 || e == nil || now.Sub(s.mu.ticked) < s.tickEvery {
 		return time.Time{}, false
 	}
-	e.ticked = true
 	to, known := s.mu.merge.readTo(e.asked, e.offsets)
 	if known {
 		s.mu.ticked = now
