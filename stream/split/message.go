@@ -70,10 +70,13 @@ func (s *Splitter) mayGoOut(ctx context.Context, j job) bool {
 			j.flight.lane = nil
 			return false
 		}
-		if reach.beyond(hour) < reach.span {
+		beyond := reach.beyond(hour)
+		if beyond > reach.span/2 && reach.nearer(s.mu.flights.landed) { // else it helps nobody, and a landing wakes us
+			s.hurry()
+		}
+		if beyond < reach.span {
 			break
 		}
-		s.hurry()
 		s.mu.Unlock()
 		s.sendOff()
 		select {
@@ -81,9 +84,6 @@ func (s *Splitter) mayGoOut(ctx context.Context, j job) bool {
 		case <-s.wake:
 		}
 		s.mu.Lock()
-	}
-	if reach.beyond(hour) > reach.span/2 {
-		s.hurry()
 	}
 	reach.goesOut(j.flight.number, hour)
 	return true

@@ -76,3 +76,8 @@ func (r *reach) goesOut(flight uint64, hour int32) {
 func (r *reach) committed(flight uint64) {
 	r.steps = slices.DeleteFunc(r.steps, func(s step) bool { return s.flight <= flight })
 }
+
+// nearer reports whether a commit of all flights up to one would bring what is committed nearer.
+func (r *reach) nearer(flight uint64) bool {
+	return len(r.steps) > 0 && r.steps[0].flight <= flight
+}

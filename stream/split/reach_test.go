@@ -3,6 +3,7 @@ package split
 import (
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,14 @@ func TestWhatIsNotCommittedBeginsAtItsOldestFlight(t *testing.T) {
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
 			if rapid.Float64Range(0, 1).Draw(t, "commits") < 0.1 {
 				landed = rapid.Uint64Range(landed, flight).Draw(t, "landed")
+				oldest := out // those of the oldest hour
+				if n := slices.IndexFunc(out, func(f step) bool { return f.hour != out[0].hour }); n >= 0 {
+					oldest = out[:n]
+				}
+				want := len(oldest) > 0 && oldest[len(oldest)-1].flight <= landed
+				if got := r.nearer(landed); got != want {
+					t.Fatalf("a commit of all up to %d brings it nearer: %v, want %v: %v", landed, got, want, out)
+				}
 				r.committed(landed)
 				out = slices.DeleteFunc(out, func(f step) bool { return f.flight <= landed })
 			}
@@ -215,4 +224,44 @@ func TestAWaitForACommitEndsWhereThePartitionsGo(t *testing.T) {
 	}
 	h.within(h.maxAhead, n)
 	h.eventually("the first is active again", first.active)
+}
+
+// A commit helps who waits for one only when something has landed that it is ahead of: before that, each of
+// the two would rouse the other without a pause.
+func TestWhoWaitsForRecordsToLandAsksForNoCommit(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 1)
+	h.maxAhead = 24 * time.Hour
+	n := h.history(1, func(at time.Time) time.Time { return at })
+	release := h.holdProduce(h.topics.Signins)
+	r := h.runAt(time.Hour, 0) // no commits but those that are asked for
+	h.eventually("a message waits", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		reach := &r.mu.reach
+		return reach.beyond(reach.at()) >= reach.span
+	})
+	r.committing.Lock() // what is asked for now is ours to count, but for one that the keeper took
+	commit := sync.OnceFunc(r.committing.Unlock)
+	defer commit()
+	asked := 0
+	h.rounds(r, 20, func() {
+		select {
+		case <-r.due:
+			asked++
+		default:
+		}
+	})
+	if asked > 1 { // one may be from before
+		t.Errorf("a commit was asked for %d times, and nothing has landed", asked)
+	}
+	release()
+	h.eventually("a commit is asked for", func() bool { return len(r.due) > 0 })
+	commit()
+	h.eventually("all is split", func() bool { return int(count(r.deps.Metrics.messages)) == n })
+	if err := h.halt(r); err != nil {
+		t.Fatal(err)
+	}
+	if !h.inTheOrderOfTime(n) {
+		t.Error("the sign-ins are not in the order of time")
+	}
 }
