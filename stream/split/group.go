@@ -143,14 +143,22 @@ func (s *Splitter) depart(ctx context.Context, member string) error {
 	return err
 }
 
-// assigned hears that a rebalance is over. The lanes that are left are ours under the
-// member id of now: those that are not were revoked before.
+// errThrownOut ends a session whose partitions may have been another's meanwhile.
+var errThrownOut = errors.New("the group had thrown this member out")
+
+// assigned hears that a rebalance is over. The lanes that are left are ours as before. Where that is
+// under another member id we were thrown out, and hear of it with a join: of everything that we get
+// again at once the client tells no loss, and another may have split and committed on. So what we have is
+// let go, and read anew from what is committed.
 func (s *Splitter) assigned(_ context.Context, group *kgo.Client, _ map[string][]int32) {
 	member, _ := group.GroupMetadata()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.mu.merge.lanes {
-		l.member = member
+		if l.member != member {
+			s.failLocked(errThrownOut)
+			return
+		}
 	}
 	if s.mu.silent {
 		s.deps.Log.Info("joined the consumer group again", "group", s.cfg.Group)

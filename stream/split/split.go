@@ -40,11 +40,12 @@
 //
 //   - a lane is marked and committed only while lane.owned, which a loss clears before the
 //     client rejoins;
-//   - a lane remembers the member id under which it was assigned (or confirmed, after each
-//     rebalance), and a commit is dropped just before it is sent unless the request carries
-//     that id. A member that was thrown out never gets its id back, so a commit that passes
-//     is either made by the owner or refused by the broker. Owned is not enough: a member
-//     that finds itself thrown out while it joins is told so by a plain revoke.
+//   - a lane remembers the member id under which it was assigned, and a commit is dropped just
+//     before it is sent unless the request carries that id. A member that was thrown out never
+//     gets its id back, so a commit that passes is either made by the owner or refused by the
+//     broker. Owned is not enough: a member that finds itself thrown out while it joins is told
+//     so by a plain revoke, or by nothing where it gets the same again; then the session ends,
+//     and another begins from what is committed (assigned).
 //
 // On a revoke with the id unchanged the partition is still ours: the callback stops its
 // reader, waits until its flights have landed, commits and only then lets it go.
@@ -231,13 +232,16 @@ func (s *Splitter) Ready() (bool, string) {
 func (s *Splitter) Run(ctx context.Context) error {
 	for {
 		err := s.session(ctx)
-		if !errors.Is(err, kerr.FencedInstanceID) || s.twin() {
+		switch {
+		case errors.Is(err, errThrownOut):
+		case errors.Is(err, kerr.FencedInstanceID) && !s.twin():
+		default:
 			return err
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.deps.Log.Warn("the group gave our name to another member; joining it anew", "group", s.cfg.Group, "name", s.deps.Instance)
+		s.deps.Log.Warn("the group knows us no more; joining it anew", "group", s.cfg.Group, "name", s.deps.Instance, "reason", err)
 		s.fresh()
 	}
 }
@@ -309,6 +313,11 @@ func (s *Splitter) connect(ctx, farewell context.Context) (err error) {
 func (s *Splitter) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failLocked(err)
+}
+
+// failLocked is fail for who holds mu.
+func (s *Splitter) failLocked(err error) {
 	if s.mu.failure == nil {
 		s.mu.failure = err
 	}
