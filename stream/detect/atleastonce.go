@@ -116,8 +116,7 @@ func (d *atLeastOnce) acknowledge(ctx context.Context) error {
 	id, generation := d.client.GroupMetadata()
 	pending, stranger := d.roster.unacknowledged(d.running, id)
 	if stranger {
-		// The group forgot us and took us in again; others may have had the partitions meanwhile.
-		return fmt.Errorf("%w: the group has another member id for us than when it gave us a partition", errRebuild)
+		return errThrownOut
 	}
 	if len(pending) == 0 {
 		return nil

@@ -108,13 +108,17 @@ func (d *exactlyOnce) produce(ctx context.Context) error {
 	return *first
 }
 
-// markOffsets adds to the offsets of a transaction how far the baseline topic has come.
-// The session calls it after all records were acknowledged.
+// markOffsets adds to the offsets of a transaction how far the baseline topic has come, and sends none
+// under another member id than that which the partition was given to. The session calls it after all records
+// were acknowledged.
 func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 	for i := range request.Topics {
 		for j := range request.Topics[i].Partitions {
 			p := &request.Topics[i].Partitions[j]
 			if a := d.running[p.Partition]; a != nil {
+				if a.memberID != request.MemberID {
+					return errThrownOut
+				}
 				mark := d.baseline.mark(max(a.next, a.produced), a.now)
 				p.Metadata = &mark
 			}

@@ -140,6 +140,11 @@ func (m *member) run(ctx context.Context) error {
 // errRebuild marks errors after which the session is of no use, but another may be.
 var errRebuild = errors.New("session lost")
 
+// errThrownOut: the group has another member id for us than when it gave us a partition. Who is thrown out
+// and hears of it with a join is told of no loss where it gets the same again, and others may have had
+// that meanwhile: it is ours, and what we know of it is old. What is then committed next meets this.
+var errThrownOut = fmt.Errorf("%w: the group had thrown this member out", errRebuild)
+
 // open makes the session: a new client that joins the group.
 func (m *member) open() error {
 	m.roster.open()

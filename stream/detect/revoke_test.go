@@ -57,6 +57,53 @@ func TestWhatARevokeTookFromAnIdleMemberAbortsNothing(t *testing.T) {
 	}
 }
 
+// A member that is frozen as it joins is thrown out. Another has its partitions, judges on, and leaves. The
+// member wakes, hears that nobody knows it, joins anew and is given the same: the client tells it of no
+// loss. It must not go on from where it was.
+func TestWhoGetsTheSameAgainUnderAnotherMemberIDBeginsAnew(t *testing.T) {
+	for _, delivery := range []struct {
+		name   string
+		option stageOption
+	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+		t.Run(delivery.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, brokertest.Fake(t))
+			net := newNetwork(kmsg.JoinGroup, frozen, 2)
+			t.Cleanup(net.thaw)
+			var client groupClient
+			h.start("one", t.TempDir(), alone, delivery.option, net.under, func(_ *detect.Config, d *detect.Deps) {
+				d.Client = append(d.Client, kgo.WithHooks(&client))
+			})
+			h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+			h.judged()
+			before := client.Load()
+			before.ForceRebalance()
+			h.until("it to be frozen as it joins", net.done.Load)
+			was, _ := before.GroupMetadata()
+			h.evict("one-0")
+
+			two := h.start("two", t.TempDir(), alone, delivery.option)
+			h.produce(signIn("thief", ada, "203.0.113.9", "64511", 2))
+			h.judged()
+			if err := two.stop(); err != nil {
+				t.Fatal(err)
+			}
+			net.thaw()
+			h.until("it to be known again", func() bool {
+				id, _ := before.GroupMetadata()
+				return id != "" && id != was || client.Load() != before
+			})
+			h.produce(signIn("again", ada, "203.0.113.9", "64511", 20), signIn("another", ada, "203.0.113.10", "64510", 20))
+			h.judged()
+			if delivery.name == "at least once" {
+				h.wantAtLeast(map[string]bool{"first": true, "thief": true, "another": true})
+			} else {
+				h.wantAlerts("first", "thief", "another")
+			}
+		})
+	}
+}
+
 // holdProduce has the embedded broker hold the next alerts that come until release.
 func (h *house) holdProduce() (held <-chan struct{}, release func()) {
 	came, released := make(chan struct{}), make(chan struct{})

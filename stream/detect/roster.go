@@ -34,13 +34,14 @@ type assignment struct {
 	next, produced     int64
 	last, producedLast time.Time
 
+	memberID string // of the group, under which it was assigned
+
 	// Where delivery is at least once. wrote is how many records of ours the baseline partition
 	// took from next on, committed and committedHour what the group knows of position and hour,
 	// overwritten the users of whom the topic says less than the state.
 	wrote         int64
 	committed     int64
 	committedHour int32
-	memberID      string // under which it was assigned
 	overwritten   map[string]bool
 	bare          bool  // the restore met a record that carries no offset
 	carried       int64 // the highest offset that a record carried which the restore met
