@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -10,6 +11,7 @@ import (
 type progress struct {
 	from, at, end int64
 	began         time.Time // zero while nothing is read yet
+	waits         string    // why it cannot begin, in words
 }
 
 func (p progress) done() int64      { return p.at - p.from }
@@ -43,7 +45,8 @@ func (rs restores) sum(now time.Time) (done, all int64, perSecond float64, left 
 	return done, all, perSecond, left
 }
 
-// say is the progress of all in words. Those that are over count among what is done.
+// say is the progress of all in words. Those that are over count among what is done; of those that
+// cannot begin one is named.
 func (rs restores) say(now time.Time, over restores) string {
 	done, all, perSecond, left := rs.sum(now)
 	doneBefore, allBefore, _, _ := over.sum(now)
@@ -51,6 +54,18 @@ func (rs restores) say(now time.Time, over restores) string {
 	said := fmt.Sprintf("restoring %d partitions, %d of %d records read", len(rs), done, all)
 	if perSecond > 0 {
 		said += fmt.Sprintf(", %.0f a second, about %s left", perSecond, roundUp(left))
+	}
+	var waits []string
+	for _, p := range rs {
+		if p.waits != "" {
+			waits = append(waits, p.waits)
+		}
+	}
+	if len(waits) > 0 {
+		said += "; " + slices.Min(waits)
+	}
+	if len(waits) > 1 {
+		said += fmt.Sprintf("; so do %d others", len(waits)-1)
 	}
 	return said
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -20,8 +21,12 @@ import (
 // The end of a predecessor's undecided transaction has to be awaited.
 const stalled = 2 * time.Minute
 
-// sayEvery is how often a restore that takes long says how far it is.
-const sayEvery = 5 * time.Second
+// sayEvery is how often a restore that takes long says how far it is, waitsEvery how often one that
+// cannot begin says why.
+const (
+	sayEvery   = 5 * time.Second
+	waitsEvery = 30 * time.Second
+)
 
 // fetched keeps what the group's offsets were committed with, for adjust.
 func (m *member) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
@@ -60,7 +65,7 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 				input[partition] = kgo.NewOffset().AtStart()
 			}
 			if a != nil {
-				m.restores.Go(func() { m.locate(a, committed, mark, missing) })
+				m.restores.Go(func() { m.locate(a, committed, mark) })
 			}
 			continue
 		}
@@ -122,8 +127,8 @@ func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
 
 // locate asks the leaders of one partition where it begins and ends, again and again while they are
 // away, and then restores it. Those of others are not waited for.
-func (m *member) locate(a *assignment, committed int64, mark string, missing error) {
-	m.log.Warn("waiting for the leaders of a partition before it is restored", "partition", a.partition, "error", missing)
+func (m *member) locate(a *assignment, committed int64, mark string) {
+	var said time.Time
 	for {
 		at, err := m.endsOf(a.ctx, a.partition)
 		if err == nil {
@@ -137,13 +142,27 @@ func (m *member) locate(a *assignment, committed int64, mark string, missing err
 			m.restore(a, start, committed, mark, at)
 			return
 		}
-		m.log.Debug("waiting for the leaders of a partition", "partition", a.partition, "error", err)
+		m.roster.waits(a, fmt.Sprintf("partition %d waits for its leaders: %s", a.partition, brief(err)))
+		if now := time.Now(); now.Sub(said) > cmp.Or(m.deps.sayEvery, waitsEvery) && a.ctx.Err() == nil {
+			said = now
+			m.log.Warn("waiting for the leaders of a partition before it is restored",
+				"partition", a.partition, "error", err, "since", now.Sub(a.since).Round(time.Second))
+		}
 		select {
 		case <-a.ctx.Done():
 			return
 		case <-time.After(rebuildAfter):
 		}
 	}
+}
+
+// brief is an error without the explanation that the client gives with a broker's.
+func brief(err error) string {
+	var said *kerr.Error
+	if errors.As(err, &said) {
+		return said.Message
+	}
+	return err.Error()
 }
 
 // endsOf is ends of one partition.
@@ -161,7 +180,7 @@ func (m *member) endsOf(ctx context.Context, partition int32) (at ends, err erro
 		{m.baseline.name, kafka.EndOfLog, &at.baselineEnd},
 	} {
 		if *of.to, err = kafka.OffsetOf(ctx, m.asking, of.topic, partition, of.timestamp, kgo.ReadUncommitted()); err != nil {
-			return at, err
+			return at, fmt.Errorf("asking for an end of %s: %w", of.topic, err)
 		}
 	}
 	return at, nil

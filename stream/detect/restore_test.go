@@ -129,7 +129,7 @@ func TestARestoreSaysHowFarItIsHowFastAndHowLongTheRestTakes(t *testing.T) {
 	h := newHouse(t, brokertest.Fake(t))
 	records := h.history(6)
 	g := h.shutAfter(3)
-	var said sentences
+	said := sentences{message: "restoring a partition"}
 	s := h.start("one", t.TempDir(), whole, func(_ *detect.Config, d *detect.Deps) {
 		detect.SetSayEvery(d, time.Nanosecond)
 		d.Log = slog.New(&said)
@@ -163,9 +163,10 @@ func TestARestoreSaysHowFarItIsHowFastAndHowLongTheRestTakes(t *testing.T) {
 	}
 }
 
-// sentences is a log handler that keeps what restores say of how far they are.
+// sentences is a log handler that keeps what is said with a message.
 type sentences struct {
 	slog.Handler // nil: nothing else is asked of it
+	message      string
 	mu           sync.Mutex
 	said         []map[string]slog.Value
 }
@@ -174,7 +175,7 @@ func (s *sentences) Enabled(context.Context, slog.Level) bool { return true }
 func (s *sentences) WithAttrs([]slog.Attr) slog.Handler       { return s }
 
 func (s *sentences) Handle(_ context.Context, r slog.Record) error {
-	if r.Message != "restoring a partition" {
+	if r.Message != s.message {
 		return nil
 	}
 	fields := make(map[string]slog.Value)
@@ -183,6 +184,18 @@ func (s *sentences) Handle(_ context.Context, r slog.Record) error {
 	defer s.mu.Unlock()
 	s.said = append(s.said, fields)
 	return nil
+}
+
+// count returns how often it was said of a partition.
+func (s *sentences) count(partition int32) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, fields := range s.said {
+		if fields["partition"].Int64() == int64(partition) {
+			n++
+		}
+	}
+	return n
 }
 
 // partitions returns how many partitions' restores have said how far they are, how fast and how long
@@ -440,7 +453,8 @@ func (h *house) evict(instances ...string) {
 	}
 }
 
-// A partition whose leader is away is waited for by nobody but itself, and restored when it is back.
+// A partition whose leader is away is waited for by nobody but itself, which is said again and again, and
+// restored when it is back.
 func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T) {
 	const away = 1
 	for _, committed := range []bool{false, true} {
@@ -473,7 +487,11 @@ func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T
 					Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: topic, Partitions: []int32{away}, Err: kerr.LeaderNotAvailable, Count: -1,
 				})
 				write(len(want)) // known by then, or nobody is
-				one := h.start("one", dir)
+				said := sentences{message: "waiting for the leaders of a partition before it is restored"}
+				one := h.start("one", dir, func(_ *detect.Config, d *detect.Deps) {
+					detect.SetSayEvery(d, time.Nanosecond)
+					d.Log = slog.New(&said)
+				})
 				each := int64(1) // sign-ins of a partition
 				if committed {
 					each++
@@ -488,11 +506,15 @@ func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T
 					})
 					return err == nil && judged == partitions-1
 				})
-				if ready, _ := one.Ready(); ready {
-					t.Error("it is ready without one of its partitions")
-				}
+				h.until("it to say why it is not ready", func() bool {
+					ready, missing := one.Ready()
+					return !ready && strings.HasPrefix(missing, "detect: restoring 1 partitions, ") &&
+						strings.HasSuffix(missing, fmt.Sprintf(" records read; partition %d waits for its leaders: LEADER_NOT_AVAILABLE", away))
+				})
+				h.until("it to have said so twice", func() bool { return said.count(away) > 1 })
 				fault.Remove()
 				h.judged()
+				h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
 				h.wantAlerts(want...)
 			})
 		}

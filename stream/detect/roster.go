@@ -183,6 +183,15 @@ func (r *roster) startRestore(a *assignment, at, end int64, hour int32) bool {
 	return true
 }
 
+// waits notes why the restore of a cannot begin.
+func (r *roster) waits(a *assignment, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a.phase == assigned {
+		a.restore.waits = why
+	}
+}
+
 // progress notes how far the restore of a has come.
 func (r *roster) progress(a *assignment, p progress) {
 	r.mu.Lock()
