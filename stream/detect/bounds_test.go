@@ -7,10 +7,12 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/internal/brokertest"
@@ -79,6 +81,58 @@ func TestATransactionEndsEarlyWhereProfilesAreLarge(t *testing.T) {
 			t.Errorf("all of it was %.0f transactions", n)
 		}
 	})
+}
+
+// eachFetch tells see of each fetch of a topic that comes to the embedded broker.
+func (h *house) eachFetch(topic string, see func(*kmsg.FetchRequest, kmsg.FetchRequestTopicPartition)) {
+	h.t.Helper()
+	topics, err := h.b.Admin().ListTopics(h.t.Context(), topic)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	id := topics[topic].ID
+	h.b.Embedded().Cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		fetch := request.(*kmsg.FetchRequest)
+		for _, asked := range fetch.Topics {
+			if asked.TopicID == id {
+				for _, p := range asked.Partitions {
+					see(fetch, p)
+				}
+			}
+		}
+		return nil, nil, false
+	})
+}
+
+// A client buffers what it asks for: a member 8 MiB and of a partition one, a restore, which would be slow
+// with so little, 8 MiB of its only one.
+func TestAsMuchIsAskedForAsThereIsMemoryFor(t *testing.T) {
+	h := newHouse(t, brokertest.Fake(t))
+	h.history(1)
+	var all, signins, baseline atomic.Int32
+	most := func(most *atomic.Int32, bytes int32) { most.Store(max(most.Load(), bytes)) }
+	h.eachFetch(h.topics.Signins, func(fetch *kmsg.FetchRequest, p kmsg.FetchRequestTopicPartition) {
+		most(&all, fetch.MaxBytes)
+		most(&signins, p.PartitionMaxBytes)
+	})
+	h.eachFetch(h.topics.Baseline, func(_ *kmsg.FetchRequest, p kmsg.FetchRequestTopicPartition) {
+		most(&baseline, p.PartitionMaxBytes)
+	})
+	h.produce(signIn("last", ada, "192.0.2.1", "64500", 2))
+	h.start("one", t.TempDir(), whole)
+	h.judged()
+	for _, asked := range []struct {
+		what      string
+		got, want int32
+	}{
+		{"of all sign-ins", all.Load(), 8 << 20},
+		{"of a partition of the sign-ins", signins.Load(), 1 << 20},
+		{"of a partition of the baseline", baseline.Load(), 8 << 20},
+	} {
+		if asked.got != asked.want {
+			t.Errorf("%d bytes %s were asked for, want %d", asked.got, asked.what, asked.want)
+		}
+	}
 }
 
 // What somebody else writes to the sign-ins topic, up to what a broker takes, is kept as a dead

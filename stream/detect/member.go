@@ -33,10 +33,10 @@ const (
 	// that is down is not asked a thousand times.
 	rebuildAfter = 500 * time.Millisecond
 
-	// Fetch limits decide memory (DESIGN): a member's client buffers about this much.
-	fetchPartitionBytes = 1 << 20
-	fetchBytes          = 8 << 20
-	fetchWait           = 200 * time.Millisecond
+	// Fetch limits decide memory (DESIGN): a member's client buffers about this much, and of a
+	// partition a MiB, which is the client's default.
+	fetchBytes = 8 << 20
+	fetchWait  = 200 * time.Millisecond
 )
 
 // member is one consumer of the group with one transactional id. All of its fields but the
@@ -163,7 +163,6 @@ func (m *member) open() error {
 		kgo.RebalanceTimeout(max(20*time.Second, 2*m.cfg.TransactionTimeout)),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // adjust sets an offset wherever none is committed
-		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.FetchMaxBytes(fetchBytes),
 		// A partition that is resumed is in the next fetch only, so this is how long it may lie
 		// idle behind others that have nothing.
