@@ -138,6 +138,30 @@ func (g *groupClient) OnNewClient(client *kgo.Client) {
 	}
 }
 
+// The session commits the offsets of all partitions or of none: what is read of one before it is restored
+// keeps the others from being judged.
+func TestAPartitionIsNotReadBeforeItIsRestored(t *testing.T) {
+	const late = 0
+	h := newHouse(t, brokertest.Fake(t))
+	h.history(1)
+	g := h.shutAfter(0, late)
+	var restored, early atomic.Bool
+	h.eachFetch(h.topics.Signins, func(_ *kmsg.FetchRequest, p kmsg.FetchRequestTopicPartition) {
+		if p.Partition == late && !restored.Load() {
+			early.Store(true)
+		}
+	})
+	h.start("one", t.TempDir(), whole, func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
+	h.produce(inEach("user", 8)...)
+	h.until("all other partitions to be judged", func() bool { return early.Load() || h.allJudged(late) })
+	if early.Load() {
+		t.Error("it was read")
+	}
+	restored.Store(true)
+	g.release()
+	h.judged()
+}
+
 // Should a client hand records out before their partition is restored, their offsets are not
 // committed with the next transaction: nobody has judged them.
 func TestRecordsOfAPartitionThatIsNotRestoredAreNotPassedOver(t *testing.T) {
