@@ -72,7 +72,7 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		start, err := m.startAt(partition, committed, mark, at)
 		if err != nil {
 			m.fail(err)
-			return nil, err
+			return nil, nil // nothing is read any more; the client would log an error once more
 		}
 		if start != committed {
 			input[partition] = kgo.NewOffset().At(start)

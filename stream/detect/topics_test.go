@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -98,8 +99,10 @@ func TestTopicsAndOffsetsThatChangedWhileAwayAreRefusedWithARemedyThatHelps(t *t
 				test.spoil(h)
 				option := stageOption(nothing)
 				if test.want != "" {
-					h.start("one", dir).expect(test.want)
-					h.start("two", t.TempDir()).expect(test.want)
+					var said warnings
+					h.start("one", dir, said.ofClients).expect(test.want)
+					h.start("two", t.TempDir(), said.ofClients).expect(test.want)
+					said.without(t, test.want) // who ends with it says it
 				}
 				if test.remedy != nil {
 					option = test.remedy(h)
@@ -113,6 +116,36 @@ func TestTopicsAndOffsetsThatChangedWhileAwayAreRefusedWithARemedyThatHelps(t *t
 				h.wantCounts(test.alerts...)
 			})
 		})
+	}
+}
+
+// warnings are what clients warn of.
+type warnings struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (w *warnings) ofClients(_ *detect.Config, d *detect.Deps) {
+	d.Client = append(d.Client, kgo.WithLogger(w))
+}
+
+func (w *warnings) Level() kgo.LogLevel { return kgo.LogLevelWarn }
+
+func (w *warnings) Log(_ kgo.LogLevel, message string, fields ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lines = append(w.lines, fmt.Sprint(message, fields))
+}
+
+// without checks that no warning says something.
+func (w *warnings) without(t *testing.T, text string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range w.lines {
+		if strings.Contains(line, text) {
+			t.Errorf("a client warned: %s", line)
+		}
 	}
 }
 
