@@ -17,30 +17,33 @@ type Figure struct {
 	Latest []time.Duration // the longest from when a sign-in was due to its alert
 	Dark   []int           // partitions that gave no alert for a second
 	Within time.Duration   // what the median of Latest must not pass
+	Most   time.Duration   // what none of Latest may pass; 0: nobody promises
 }
 
 // drill is something that is done to a fleet which is well, again and again. It leaves the fleet as
 // it was. within is far beyond what a machine at rest shows: it finds a timeout that is not what it
-// should be, and not a machine that is busy.
+// should be, and not a machine that is busy. most is what is aimed at, and a finding where one broker
+// alone leaves enough of the machine.
 type drill struct {
 	name   string
 	do     func(s *scene, ctx context.Context, name string, time int) error
 	within time.Duration // what the median alert must not be later than
+	most   time.Duration // what no alert may be later than
 }
 
 // allDrills are in the order of the report. What follows on a drill, so that the fleet is whole
 // again, may be a drill of its own: then it is measured under that name.
 var allDrills = []drill{
-	{"nothing: 5 s of peace", (*scene).peace, 4 * time.Second},
-	{"kill -9 of the active splitter, restarted at once", (*scene).killAndRestartActive, 6 * time.Second},
-	{"kill -9 of another instance, restarted at once", (*scene).killAndRestartOther, 6 * time.Second},
-	{"kill -9 of the active splitter, not restarted", (*scene).killActive, 16 * time.Second},
-	{"kill -9 of another instance, not restarted", (*scene).killOther, 16 * time.Second},
-	{"SIGTERM of the active splitter, not restarted", (*scene).stopActive, 4 * time.Second},
-	{"SIGTERM of another instance, not restarted", (*scene).stopOther, 4 * time.Second},
-	{joins, nil, 4 * time.Second},
-	{"a rolling restart of all three", (*scene).roll, 5 * time.Second},
-	{"kill -9 of a broker", (*scene).killBroker, 40 * time.Second},
+	{"nothing: 5 s of peace", (*scene).peace, 4 * time.Second, 0},
+	{"kill -9 of the active splitter, restarted at once", (*scene).killAndRestartActive, 6 * time.Second, 0},
+	{"kill -9 of another instance, restarted at once", (*scene).killAndRestartOther, 6 * time.Second, 0},
+	{"kill -9 of the active splitter, not restarted", (*scene).killActive, 16 * time.Second, 0},
+	{"kill -9 of another instance, not restarted", (*scene).killOther, 16 * time.Second, 0},
+	{"SIGTERM of the active splitter, not restarted", (*scene).stopActive, 4 * time.Second, 0},
+	{"SIGTERM of another instance, not restarted", (*scene).stopOther, 4 * time.Second, 0},
+	{joins, nil, 4 * time.Second, 0},
+	{"a rolling restart of all three", (*scene).roll, 5 * time.Second, 2 * time.Second},
+	{"kill -9 of a broker", (*scene).killBroker, 40 * time.Second, 0},
 }
 
 // joins is the drill that mends what others took away.
@@ -49,7 +52,7 @@ const joins = "an instance joins"
 // drills does each drill so many times, and measures.
 func (s *scene) drills(ctx context.Context) error {
 	for _, d := range allDrills {
-		s.result.Figures = append(s.result.Figures, Figure{Drill: d.name, Within: d.within})
+		s.result.Figures = append(s.result.Figures, Figure{Drill: d.name, Within: d.within, Most: d.most})
 	}
 	for _, d := range allDrills {
 		if d.do == nil || !s.wants(d.name) {

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,14 +116,25 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 		return s.result, err
 	}
 	s.result.SignIns, s.result.Lost, s.result.Doubled = s.stream.finish(ctx)
-	for _, f := range s.result.Figures {
-		// In the consumer protocol the brokers say how soon a member is missed.
-		if o.Protocol == "classic" && len(f.Latest) > 0 && median(f.Latest) > f.Within {
-			s.find("%s: alerts came up to %s late (median of %d), more than %s", f.Drill, seconds(median(f.Latest)), len(f.Latest), f.Within)
-		}
-	}
+	s.bound()
 	s.result.Took = time.Since(began)
 	return s.result, nil
+}
+
+// bound says which alerts came too late. In the consumer protocol the brokers say how soon a member is
+// missed.
+func (s *scene) bound() {
+	for _, f := range s.result.Figures {
+		if s.Protocol != "classic" || len(f.Latest) == 0 {
+			continue
+		}
+		if late := median(f.Latest); late > f.Within {
+			s.find("%s: alerts came up to %s late (median of %d), more than %s", f.Drill, seconds(late), len(f.Latest), f.Within)
+		}
+		if late := slices.Max(f.Latest); s.Brokers == 1 && f.Most > 0 && late > f.Most {
+			s.find("%s: an alert came %s late, more than %s", f.Drill, seconds(late), f.Most)
+		}
+	}
 }
 
 // connect makes a new client to ask the groups with. One whose question met a dead coordinator goes
