@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -192,26 +191,61 @@ func covers(at, end []int64) bool {
 
 // ReadCommitted calls each with every committed record of the topic, up to where it ends now.
 func (b *Broker) ReadCommitted(ctx context.Context, topic string, each func(*kgo.Record)) error {
+	return b.readCommitted(ctx, topic, nil, nil, each)
+}
+
+// Written is what a topic took.
+type Written struct {
+	Records int
+	Bytes   int64 // of the keys and values
+	Stored  int64 // of the batches as the broker has them, compressed, with those of aborted transactions and markers
+}
+
+// WrittenSince returns what was written to a topic, and committed, since it ended there. A log that is
+// compacted meanwhile has less of it.
+func (b *Broker) WrittenSince(ctx context.Context, topic string, end []int64) (Written, error) {
+	var w Written
+	err := b.readCommitted(ctx, topic, end, []kgo.Opt{kgo.WithHooks((*stored)(&w.Stored))}, func(r *kgo.Record) {
+		w.Records++
+		w.Bytes += int64(len(r.Key) + len(r.Value))
+	})
+	return w, err
+}
+
+// stored counts the bytes of the batches that a client has fetched.
+type stored int64
+
+// batchHead is what a batch has before its records, which alone a client tells the size of.
+const batchHead = 61
+
+// OnFetchBatchRead implements kgo.HookFetchBatchRead. One goroutine a broker calls it, and there is one broker.
+func (s *stored) OnFetchBatchRead(_ kgo.BrokerMetadata, _ string, _ int32, m kgo.FetchBatchMetrics) {
+	*s += batchHead + stored(m.CompressedBytes)
+}
+
+// readCommitted reads from those offsets on; a partition that is not among them from its start.
+func (b *Broker) readCommitted(ctx context.Context, topic string, offsets []int64, opts []kgo.Opt, each func(*kgo.Record)) error {
 	end, err := b.End(ctx, topic)
 	if err != nil {
 		return err
 	}
+	at := make([]int64, len(end))
+	copy(at, offsets)
 	from := make(map[int32]kgo.Offset)
 	for p := range end {
-		if end[p] > 0 {
-			from[int32(p)] = kgo.NewOffset().AtStart()
+		if end[p] > at[p] {
+			from[int32(p)] = kgo.NewOffset().At(at[p])
 		}
 	}
 	if len(from) == 0 {
 		return nil
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
-		kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond))
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(b.Addr), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+		kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond))...)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	at := slices.Repeat([]int64{0}, len(end))
 	for !covers(at, end) {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil {

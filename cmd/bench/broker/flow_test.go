@@ -124,3 +124,27 @@ func TestOnlyCommittedRecordsAreRead(t *testing.T) {
 		t.Errorf("%d records, not 3", got)
 	}
 }
+
+func TestWhatATopicTookBeforeIsNotCounted(t *testing.T) {
+	b := fake(t, "written")
+	ctx := context.Background()
+	transact(t, b, "written", true, 3)
+	end, err := b.End(ctx, "written")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w, err := b.WrittenSince(ctx, "written", end); err != nil || w != (Written{}) {
+		t.Errorf("%+v before anything was written, %v", w, err)
+	}
+	transact(t, b, "written", false, 5)
+	transact(t, b, "written", true, 12) // values of 14 digits, in a batch each
+	w, err := b.WrittenSince(ctx, "written", end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A batch has 61 bytes before its records, which have 7 or 8 beside their values; a marker has 78.
+	const batches, markers = 5 + 12, 2
+	if least := int64(batches*(61+8) + markers*78); w.Records != 12 || w.Bytes != 14 || w.Stored < least || w.Stored > least+batches*2 {
+		t.Errorf("%+v", w)
+	}
+}

@@ -91,6 +91,14 @@ func (p *Process) Stop(limit time.Duration) error {
 	return nil
 }
 
+// Written is how many bytes a process that has ended, its children included, has had written to disks;
+// to a file system in memory is none.
+func (p *Process) Written() int64 {
+	<-p.ended
+	usage, _ := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	return usage.Oublock * 512 // getrusage(2); the kernel's unit, whatever the disk's
+}
+
 // Kill ends the process at once. It does nothing where it has ended.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()

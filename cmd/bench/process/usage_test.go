@@ -3,6 +3,7 @@ package process
 import (
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -101,5 +102,25 @@ func TestStopEndsAProcessThatDoesNotHear(t *testing.T) {
 	}
 	if err := p.Alive(); err == nil {
 		t.Error("it lives")
+	}
+}
+
+func TestWhatAProcessWroteToDiskIsCounted(t *testing.T) {
+	dd, err := exec.LookPath("dd")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	var fs syscall.Statfs_t
+	const tmpfs = 0x01021994
+	if err := syscall.Statfs(dir, &fs); err != nil || fs.Type == tmpfs {
+		t.Skipf("%s is no disk (%v)", dir, err)
+	}
+	p, err := Start("dd", dir+"/log", dd, "if=/dev/zero", "of="+dir+"/file", "bs=1M", "count=8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Written(); got < 8<<20 || got > 9<<20 {
+		t.Errorf("%d bytes, not 8 MiB", got)
 	}
 }
