@@ -12,6 +12,7 @@ import (
 	"github.com/prtwatch/prtwatch/cmd/bench/history"
 	"github.com/prtwatch/prtwatch/cmd/bench/process"
 	"github.com/prtwatch/prtwatch/cmd/bench/report"
+	"github.com/prtwatch/prtwatch/internal/tenant"
 )
 
 // manyUsers is how many users the targets of a large state are for.
@@ -37,7 +38,8 @@ func (b *bench) million(ctx context.Context) error {
 		return err
 	}
 	m := &million{bench: b, raw: contender.Raw{Broker: b.broker, Topic: "bench.million.raw", SignIns: signIns, Dir: b.dir}}
-	if err := m.makeTemplates(ctx); err != nil {
+	var err error
+	if m.templates, _, err = b.templates(ctx, b.raw(), "bench.templates"); err != nil {
 		return err
 	}
 	m.copies = (b.stateUsers + len(m.templates) - 1) / len(m.templates)
@@ -45,7 +47,8 @@ func (b *bench) million(ctx context.Context) error {
 		return err
 	}
 	// A step that shares no factor with a count goes through all of it before it comes again.
-	if err := b.corpus.WritePresent(ctx, b.broker.Addr, m.raw.Topic, signIns, func(n int) int { return n * 7919 % m.copies }); err != nil {
+	spread := func(n int, s tenant.SignIn) (copyNumber, user int) { return n * 7919 % m.copies, s.User }
+	if _, err := b.corpus.WritePresent(ctx, b.broker.Addr, m.raw.Topic, signIns, spread); err != nil {
 		return err
 	}
 	for turn := range b.times {
@@ -57,32 +60,36 @@ func (b *bench) million(ctx context.Context) error {
 	return b.broker.Delete(ctx, "bench.million")
 }
 
-// makeTemplates has prtwatch judge the corpus and takes the profiles that it made.
-func (m *million) makeTemplates(ctx context.Context) (err error) {
-	i := m.prtwatch().Instance(m.bench.raw(), "bench.templates")
+// templates has prtwatch judge a corpus, and returns the profiles that it made. Its topics begin with name.
+func (b *bench) templates(ctx context.Context, raw contender.Raw, name string) (all []history.Template, o contender.Outcome, err error) {
+	i := b.prtwatch().Instance(raw, name)
 	if err := i.CreateTopics(ctx); err != nil {
-		return err
+		return nil, o, err
 	}
-	if _, err := m.judge(ctx, i); err != nil {
-		return err
+	if o, _, err = judge(ctx, i); err != nil {
+		return nil, o, err
 	}
-	m.templates, err = history.Templates(ctx, m.broker, i.Topic("baseline"))
-	return errors.Join(err, m.broker.Delete(ctx, "bench.templates"), os.RemoveAll(i.State))
+	all, err = history.Templates(ctx, b.broker, i.Topic("baseline"))
+	return all, o, errors.Join(err, b.broker.Delete(ctx, name+"."), os.RemoveAll(i.State))
 }
 
-// judge runs an instance over its raw topic.
-func (m *million) judge(ctx context.Context, i *contender.Instance) (o contender.Outcome, err error) {
+// judge runs an instance over its raw topic, and returns besides how many bytes it wrote to the disk, with
+// what its end wrote.
+func judge(ctx context.Context, i *contender.Instance) (o contender.Outcome, written int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, runFor)
 	defer cancel()
 	p, err := i.Start()
 	if err != nil {
-		return o, err
+		return o, 0, err
 	}
 	defer p.Kill()
 	if o, err = i.Watch(ctx, p); err != nil {
-		return o, err
+		return o, 0, err
 	}
-	return o, p.Stop(stopLimit)
+	if err := p.Stop(stopLimit); err != nil {
+		return o, 0, err
+	}
+	return o, p.Written(), nil
 }
 
 // turn measures once, on fresh topics.
@@ -98,18 +105,18 @@ func (m *million) turn(ctx context.Context, turn int) error {
 	}
 	m.logf("wrote %d profiles of %.0f bytes in %s", m.copies*len(m.templates), history.Size(m.templates), time.Since(began).Round(100*time.Millisecond))
 	// With the stage that restores alone: the other one would begin to judge.
-	took, usage, err := m.restore(ctx, i)
+	took, usage, _, err := restore(ctx, i)
 	if err != nil {
 		return err
 	}
 	m.full, m.restorePeak = append(m.full, took.Seconds()), append(m.restorePeak, float64(usage.Peak)/1e6)
 	m.logf("restored whole in %.2f s, %.2f s of CPU, %d MB", took.Seconds(), usage.CPU.Seconds(), usage.Peak/1e6)
-	if took, usage, err = m.restore(ctx, i); err != nil {
+	if took, usage, _, err = restore(ctx, i); err != nil {
 		return err
 	}
 	m.restart = append(m.restart, took.Seconds())
 	m.logf("restarted in %.2f s, %.2f s of CPU, %d MB", took.Seconds(), usage.CPU.Seconds(), usage.Peak/1e6)
-	with, err := m.judge(ctx, i)
+	with, _, err := judge(ctx, i)
 	if err != nil {
 		return err
 	}
@@ -117,7 +124,7 @@ func (m *million) turn(ctx context.Context, turn int) error {
 	if err := empty.CreateTopics(ctx); err != nil {
 		return err
 	}
-	without, err := m.judge(ctx, empty)
+	without, _, err := judge(ctx, empty)
 	if err != nil {
 		return err
 	}
@@ -130,22 +137,26 @@ func (m *million) turn(ctx context.Context, turn int) error {
 	return errors.Join(m.broker.Delete(ctx, name+"."), os.RemoveAll(i.State), os.RemoveAll(empty.State))
 }
 
-// restore starts an instance, waits until it is ready, and stops it.
-func (m *million) restore(ctx context.Context, i *contender.Instance) (took time.Duration, u process.Usage, err error) {
+// restore starts an instance, waits until it is ready, and stops it. It returns besides how many bytes that
+// wrote to the disk.
+func restore(ctx context.Context, i *contender.Instance) (took time.Duration, u process.Usage, written int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	p, err := i.Start("--only", "detect")
 	if err != nil {
-		return took, u, err
+		return took, u, 0, err
 	}
 	defer p.Kill()
 	if took, err = contender.AwaitReady(ctx, p); err != nil {
-		return took, u, err
+		return took, u, 0, err
 	}
 	if u, err = p.Usage(); err != nil {
-		return took, u, err
+		return took, u, 0, err
 	}
-	return took, u, p.Stop(stopLimit)
+	if err := p.Stop(stopLimit); err != nil {
+		return took, u, 0, err
+	}
+	return took, u, p.Written(), nil
 }
 
 func (m *million) report() {
