@@ -131,10 +131,11 @@ func (b *bench) parse(args []string) error {
 	flags.SetOutput(b.stderr)
 	flags.IntVar(&o.times, "times", 3, "how often each contender runs, in turn")
 	flags.IntVar(&o.users, "users", 600, "of the made tenant: each makes some 2,000 sign-ins in its 16 days")
-	flags.IntVar(&o.stateUsers, "state-users", manyUsers, "how many users the large state has; with fewer than a million no targets are judged")
+	flags.IntVar(&o.stateUsers, "state-users", manyUsers, "how many users the large state has, and the largest of growth; with fewer than a million no targets are judged")
 	flags.Uint64Var(&o.seed, "seed", 1, "the same seed and users give the same sign-ins")
 	flags.BoolVar(&o.quick, "quick", false, "once and with a small corpus: that it works, not how fast. Below two minutes")
-	flags.Func("only", "measure this only (repeatable): "+strings.Join(names(), ", "), func(name string) error {
+	flags.Func("only", "measure this only (repeatable): "+strings.Join(names(), ", ")+
+		". growth, how cost grows, takes some twenty minutes and is measured only when it is named here", func(name string) error {
 		if !slices.Contains(names(), name) {
 			return fmt.Errorf("none of %s", strings.Join(names(), ", "))
 		}
@@ -191,17 +192,27 @@ func add(to *[]string) func(string) error {
 
 // measurement is one part of the benchmark.
 type measurement struct {
-	name string
-	does func(*bench, context.Context) error
+	name  string
+	does  func(*bench, context.Context) error
+	named bool // it is left out unless --only names it
 }
 
 // measurements are the parts, in the order in which they run.
 var measurements = []measurement{
-	{"table", (*bench).table},
-	{"latency", (*bench).latency},
-	{"million", (*bench).million},
-	{"replay", (*bench).replay},
-	{"idle", (*bench).idle},
+	{name: "table", does: (*bench).table},
+	{name: "latency", does: (*bench).latency},
+	{name: "million", does: (*bench).million},
+	{name: "replay", does: (*bench).replay},
+	{name: "idle", does: (*bench).idle},
+	{name: "growth", does: (*bench).growth, named: true},
+}
+
+// wanted reports whether the command line asks for a measurement.
+func (o *options) wanted(m measurement) bool {
+	if len(o.only) == 0 {
+		return !m.named
+	}
+	return slices.Contains(o.only, m.name)
 }
 
 func names() (all []string) {
@@ -235,7 +246,7 @@ func (b *bench) all(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, b.broker.Close()) }()
 	b.logf("broker at %s, working in %s", b.broker.Addr, b.dir)
 	for _, m := range measurements {
-		if len(b.only) > 0 && !slices.Contains(b.only, m.name) {
+		if !b.wanted(m) {
 			continue
 		}
 		if err := m.does(b, ctx); err != nil {

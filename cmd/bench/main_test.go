@@ -22,6 +22,28 @@ func TestAQuickRunIsSmallUnlessToldOtherwise(t *testing.T) {
 	}
 }
 
+func TestGrowthIsMeasuredOnlyWhenItIsNamed(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                           "table latency million replay idle",
+		"--only growth":              "growth",
+		"--only idle --only latency": "latency idle",
+	} {
+		b := &bench{stderr: new(bytes.Buffer)}
+		if err := b.parse(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range measurements {
+			if b.wanted(m) {
+				got = append(got, m.name)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q measures %s, not %s", args, got, want)
+		}
+	}
+}
+
 func TestAMistakeOfTheCommandLineIsNamed(t *testing.T) {
 	for args, want := range map[string]string{
 		"--only nothing":  "none of table, latency",

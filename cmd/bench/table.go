@@ -88,18 +88,9 @@ func (b *bench) differs(c contender.Contender, turn int, f *figures) {
 	}
 }
 
+// add adds a run over the corpus, whose alerts should be its rows.
 func (f *figures) add(o contender.Outcome, c *corpus.Corpus) {
-	n := float64(c.SignIns)
-	f.wall = append(f.wall, o.Wall.Seconds())
-	f.rate = append(f.rate, n/o.Wall.Seconds())
-	f.cpu = append(f.cpu, o.CPU.Seconds())
-	f.perCPU = append(f.perCPU, n/o.CPU.Seconds())
-	f.peak = append(f.peak, float64(o.Peak)/1e6)
-	f.brokerCPU = append(f.brokerCPU, o.BrokerCPU.Seconds())
-	if o.Warm.Wall > 0 && o.Warm.CPU > 0 {
-		f.warmRate = append(f.warmRate, o.Warm.SignIns/o.Warm.Wall.Seconds())
-		f.warmPerCPU = append(f.warmPerCPU, o.Warm.SignIns/o.Warm.CPU.Seconds())
-	}
+	f.took(o, c.SignIns)
 	if f.flowing = o.Flowing; !f.flowing {
 		return
 	}
@@ -114,6 +105,21 @@ func (f *figures) add(o contender.Outcome, c *corpus.Corpus) {
 		if o.Alerts[id] == 0 {
 			f.missing++
 		}
+	}
+}
+
+// took adds what a run over so many sign-ins took.
+func (f *figures) took(o contender.Outcome, signIns int) {
+	n := float64(signIns)
+	f.wall = append(f.wall, o.Wall.Seconds())
+	f.rate = append(f.rate, n/o.Wall.Seconds())
+	f.cpu = append(f.cpu, o.CPU.Seconds())
+	f.perCPU = append(f.perCPU, n/o.CPU.Seconds())
+	f.peak = append(f.peak, float64(o.Peak)/1e6)
+	f.brokerCPU = append(f.brokerCPU, o.BrokerCPU.Seconds())
+	if o.Warm.Wall > 0 && o.Warm.CPU > 0 {
+		f.warmRate = append(f.warmRate, o.Warm.SignIns/o.Warm.Wall.Seconds())
+		f.warmPerCPU = append(f.warmPerCPU, o.Warm.SignIns/o.Warm.CPU.Seconds())
 	}
 }
 
