@@ -108,6 +108,9 @@ func (b *bench) growth(ctx context.Context) error {
 				g.taken[s] = new(costs)
 			}
 			if err := g.run(ctx, s, g.taken[s]); err != nil {
+				if turn > 0 {
+					g.report(base, factors)
+				}
 				return fmt.Errorf("%+v, run %d: %w", s, turn+1, err)
 			}
 		}
