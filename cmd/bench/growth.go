@@ -14,6 +14,7 @@ import (
 	"github.com/prtwatch/prtwatch/cmd/bench/contender"
 	"github.com/prtwatch/prtwatch/cmd/bench/corpus"
 	"github.com/prtwatch/prtwatch/cmd/bench/history"
+	"github.com/prtwatch/prtwatch/cmd/bench/process"
 	"github.com/prtwatch/prtwatch/cmd/bench/report"
 	"github.com/prtwatch/prtwatch/internal/tenant"
 )
@@ -211,7 +212,7 @@ func (g *growth) run(ctx context.Context, s setup, c *costs) error {
 	if err := history.Fill(ctx, g.broker, i.Topic("baseline"), i.Topic("signins"), i.Flow().Second.Group, in.templates, in.copies); err != nil {
 		return err
 	}
-	restored, _, restoring, err := restore(ctx, i)
+	restored, _, restoring, err := restore(ctx, i, quiet)
 	if err != nil {
 		return err
 	}
@@ -247,6 +248,21 @@ func (g *growth) run(ctx context.Context, s setup, c *costs) error {
 	g.logf("%+v: %d sign-ins in %.2f s, %.2f s of CPU, %d MB, %d alerts; %d profiles of %.1f MB, and %.1f MB to the disk", s, in.raw.SignIns,
 		o.Wall.Seconds(), o.CPU.Seconds(), o.Peak/1e6, len(o.Alerts), written.Records, float64(written.Bytes)/1e6, float64(onDisk)/1e6)
 	return errors.Join(g.broker.Delete(ctx, name+"."), os.RemoveAll(i.State))
+}
+
+// quiet waits until a process takes next to nothing: what was restored is compacted as far as it will be.
+func quiet(ctx context.Context, p *process.Process) error {
+	const over, most = time.Second, 100 * time.Millisecond // of CPU: a tenth of a core
+	for last := -2 * most; ; {
+		u, err := p.Usage()
+		if err != nil || u.CPU-last <= most {
+			return err
+		}
+		last = u.CPU
+		if err := sleep(ctx, over); err != nil {
+			return fmt.Errorf("waiting until %s has nothing to do: %w", p.Name, err)
+		}
+	}
 }
 
 // check says what is wrong about the alerts of a run, if anything is. Those on the first copy are the query's
@@ -307,8 +323,8 @@ func (g *growth) report(base setup, factors []factor) {
 		"Medians of %d runs in turn, least and greatest in brackets.\n\n",
 		base.users, base.days, base.partitions, base.members, base.networks, g.signIns(base), g.signIns(setup{networks: 500}), g.times) +
 		"Write amplification is what a process had the kernel write to the disk, from its start to after its end (ru_oublock), for each byte of the " +
-		"profiles that it wrote: Pebble's own figure is not exposed. It has the compactions that the restore before it had left to do, and not those " +
-		"that it leaves itself; the restore's own is beside it. Baseline bytes are those of the batches in the topic, compressed. " +
+		"profiles that it wrote: Pebble's own figure is not exposed. What it leaves to compact is not in it; beside it is that of the restore, until " +
+		"nothing was left to compact. Baseline bytes are those of the batches in the topic, compressed. " +
 		"Restored whole is from the start of a process with no state to its /readyz.\n\n" +
 		fmt.Sprintf("%d alerts; of the sign-ins that the query judged too, %d are its rows.\n", alerts, rows)
 	for _, f := range factors {

@@ -105,13 +105,13 @@ func (m *million) turn(ctx context.Context, turn int) error {
 	}
 	m.logf("wrote %d profiles of %.0f bytes in %s", m.copies*len(m.templates), history.Size(m.templates), time.Since(began).Round(100*time.Millisecond))
 	// With the stage that restores alone: the other one would begin to judge.
-	took, usage, _, err := restore(ctx, i)
+	took, usage, _, err := restore(ctx, i, nil)
 	if err != nil {
 		return err
 	}
 	m.full, m.restorePeak = append(m.full, took.Seconds()), append(m.restorePeak, float64(usage.Peak)/1e6)
 	m.logf("restored whole in %.2f s, %.2f s of CPU, %d MB", took.Seconds(), usage.CPU.Seconds(), usage.Peak/1e6)
-	if took, usage, _, err = restore(ctx, i); err != nil {
+	if took, usage, _, err = restore(ctx, i, nil); err != nil {
 		return err
 	}
 	m.restart = append(m.restart, took.Seconds())
@@ -137,9 +137,9 @@ func (m *million) turn(ctx context.Context, turn int) error {
 	return errors.Join(m.broker.Delete(ctx, name+"."), os.RemoveAll(i.State), os.RemoveAll(empty.State))
 }
 
-// restore starts an instance, waits until it is ready, and stops it. It returns besides how many bytes that
-// wrote to the disk.
-func restore(ctx context.Context, i *contender.Instance) (took time.Duration, u process.Usage, written int64, err error) {
+// restore starts an instance, waits until it is ready and then for what then waits for, if anything, and stops
+// it. It returns besides how many bytes that wrote to the disk.
+func restore(ctx context.Context, i *contender.Instance, then func(context.Context, *process.Process) error) (took time.Duration, u process.Usage, written int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	p, err := i.Start("--only", "detect")
@@ -152,6 +152,11 @@ func restore(ctx context.Context, i *contender.Instance) (took time.Duration, u 
 	}
 	if u, err = p.Usage(); err != nil {
 		return took, u, 0, err
+	}
+	if then != nil {
+		if err := then(ctx, p); err != nil {
+			return took, u, 0, err
+		}
 	}
 	if err := p.Stop(stopLimit); err != nil {
 		return took, u, 0, err
