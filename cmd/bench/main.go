@@ -135,7 +135,7 @@ func (b *bench) parse(args []string) error {
 	flags.Uint64Var(&o.seed, "seed", 1, "the same seed and users give the same sign-ins")
 	flags.BoolVar(&o.quick, "quick", false, "once and with a small corpus: that it works, not how fast. Below two minutes")
 	flags.Func("only", "measure this only (repeatable): "+strings.Join(names(), ", ")+
-		". growth, how cost grows, takes some twenty minutes and is measured only when it is named here", func(name string) error {
+		". growth, how cost grows, takes half an hour, twenty minutes with --times 2, and is measured only when it is named here", func(name string) error {
 		if !slices.Contains(names(), name) {
 			return fmt.Errorf("none of %s", strings.Join(names(), ", "))
 		}
