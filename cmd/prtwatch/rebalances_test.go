@@ -25,7 +25,7 @@ func TestAProcessThatLivesThroughManyRebalancesGrowsNot(t *testing.T) {
 		}
 		var goroutines, memory float64
 		for turn := range turns {
-			in.pour(10)
+			in.pour(scaled(200, 14)) // of some 2,800
 			comes := in.start(dir)
 			in.settled(2)
 			in.done()
