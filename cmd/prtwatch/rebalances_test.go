@@ -1,11 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/prtwatch/prtwatch/internal/brokertest"
-	"github.com/prtwatch/prtwatch/internal/tenant"
 )
 
 // One process stays while another comes and goes, again and again: each time partitions are given up
@@ -15,9 +15,20 @@ func TestAProcessThatLivesThroughManyRebalancesGrowsNot(t *testing.T) {
 	t.Parallel()
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		in := newInstallation(t, b)
-		const days = 14 // of the last fortnight: no tick may forget anybody
-		in.people(tenant.Options{Users: 10, Days: days, PerUserDay: 20, Thefts: 1000, Start: time.Now().Add(-days * 24 * time.Hour)})
 		turns := scaled(4, 200)
+		// Each time a message, an hour after the one before and of the last fortnight: who reads while it is written
+		// reads in order, and no tick forgets anybody.
+		next := time.Now().Add(-time.Duration(turns+1) * time.Hour)
+		hour := func() (list []made) {
+			for n := range 20 {
+				list = append(list, made{
+					id: fmt.Sprintf("%d-%d", next.Unix(), n), user: fmt.Sprintf("user%d@example.com", in.random.IntN(20)), at: next.Add(time.Duration(n) * time.Second),
+					ip: fmt.Sprintf("198.51.100.%d", in.random.IntN(50)), asn: fmt.Sprint(64496 + in.random.IntN(8)), fails: in.random.IntN(3) == 0,
+				})
+			}
+			next = next.Add(time.Hour)
+			return list
+		}
 		stays, dir := in.start(t.TempDir()), t.TempDir()
 		in.settled(1)
 		took := func() (goroutines, memory float64) {
@@ -25,7 +36,8 @@ func TestAProcessThatLivesThroughManyRebalancesGrowsNot(t *testing.T) {
 		}
 		var goroutines, memory float64
 		for turn := range turns {
-			in.pour(scaled(200, 14)) // of some 2,800
+			list := hour()
+			in.write(list, len(list))
 			comes := in.start(dir)
 			in.settled(2)
 			in.done()

@@ -194,7 +194,8 @@ func TestAtLeastOnceAZombieDoesNotClaimToKnowWhatItsSuccessorWrote(t *testing.T)
 		withoutTransactions(b)
 		h, user := newHouse(t, b), "ada@example.com"
 		slow := func(cfg *detect.Config, d *detect.Deps) {
-			cfg.GroupProtocol, cfg.TransactionTimeout = detect.Classic, time.Minute
+			// Of one member: who is frozen as it joins holds the other up for as long as a transaction may take.
+			cfg.GroupProtocol, cfg.TransactionTimeout, cfg.Members = detect.Classic, time.Minute, 1
 			d.LookEvery = time.Hour
 		}
 		net := newNetwork(kmsg.Produce, frozen, 0)
