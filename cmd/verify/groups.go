@@ -74,10 +74,10 @@ type mark struct {
 	partitions int64
 }
 
-// parseMark reads "prtwatch/1 BASELINE-ID NEXT HOUR SIGN-INS-ID PARTITIONS".
+// parseMark reads "prtwatch/1 BASELINE-ID NEXT HOUR SIGN-INS-ID PARTITIONS TERM".
 func parseMark(text string) (m mark, err error) {
 	fields := strings.Fields(text)
-	if len(fields) != 6 || fields[0] != "prtwatch/1" {
+	if len(fields) != 7 || fields[0] != "prtwatch/1" {
 		return m, errors.New("it is no mark")
 	}
 	number := func(text string) int64 {

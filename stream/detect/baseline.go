@@ -14,6 +14,7 @@ import (
 
 	"github.com/prtwatch/prtwatch/state"
 	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // baselineTopic is which topic the profiles are in: another one under the same name is not
@@ -99,11 +100,12 @@ const markPrefix = "prtwatch/1"
 // mark is what the offset of a partition is committed with: that everything before it is in
 // the baseline topic of this id below offset next, and that the event time of the partition
 // had come to hour. A topic that is another, or ends earlier, has lost what users were known
-// by; the hour is nowhere else to be had when the partition moves on. Last come the id of the
-// topic that the offset is of, and the partition count by which users were sent there.
-func (b *baselineTopic) mark(next int64, hour int32) string {
-	return fmt.Sprintf("%s %s %d %d %s %d", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
-		hex.EncodeToString(b.signins[:]), b.partitions)
+// by; the hour, and last the term of the splitter that the partition has heard of, are nowhere else to be
+// had when the partition moves on. Between them come the id of the topic that the offset is of, and the
+// partition count by which users were sent there.
+func (b *baselineTopic) mark(next int64, hour int32, term signins.Term) string {
+	return fmt.Sprintf("%s %s %d %d %s %d %d:%d", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
+		hex.EncodeToString(b.signins[:]), b.partitions, term.Group, term.Number)
 }
 
 // holds says whether the baseline partition [start, end) has all that the mark of a
@@ -140,6 +142,7 @@ type mark struct {
 	hour       int32
 	signins    [16]byte // all zero where it was not noted
 	partitions int32    // 0 where it was not noted
+	term       signins.Term
 }
 
 // noHour is the event time of a partition of which nothing is known: before everything.
@@ -149,7 +152,7 @@ const noHour = math.MinInt32
 func parseMark(text string) (mark, bool) {
 	m := mark{hour: noHour}
 	fields := strings.Fields(text)
-	if len(fields) != 4 && len(fields) != 6 || fields[0] != markPrefix {
+	if len(fields) != 4 && len(fields) != 6 && len(fields) != 7 || fields[0] != markPrefix {
 		return m, false
 	}
 	id, idErr := parseID(fields[1])
@@ -162,12 +165,17 @@ func parseMark(text string) (mark, bool) {
 	if len(fields) == 4 { // as it was before the rest was noted
 		return m, true
 	}
-	signins, signinsErr := parseID(fields[4])
+	topic, topicErr := parseID(fields[4])
 	partitions, partitionsErr := strconv.ParseInt(fields[5], 10, 32)
-	if errors.Join(signinsErr, partitionsErr) != nil {
+	if errors.Join(topicErr, partitionsErr) != nil {
 		return mark{hour: noHour}, false
 	}
-	m.signins, m.partitions = signins, int32(partitions)
+	m.signins, m.partitions = topic, int32(partitions)
+	if len(fields) == 7 {
+		if _, err := fmt.Sscanf(fields[6], "%d:%d", &m.term.Group, &m.term.Number); err != nil {
+			return mark{hour: noHour}, false
+		}
+	}
 	return m, true
 }
 

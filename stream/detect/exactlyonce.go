@@ -119,7 +119,7 @@ func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 				if a.memberID != request.MemberID {
 					return errThrownOut
 				}
-				mark := d.baseline.mark(max(a.next, a.produced), a.now)
+				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard)
 				p.Metadata = &mark
 			}
 		}

@@ -225,7 +225,7 @@ const restoresAtOnce = 4
 // group's offset, negative where there is none, and mark what came with it.
 func (m *member) restore(a *assignment, start, committed int64, mark string, at ends) {
 	was, ours := parseMark(mark)
-	if !m.roster.startRestore(a, start, at.baselineEnd, was.hour) {
+	if !m.roster.startRestore(a, start, at.baselineEnd, was) {
 		return
 	}
 	first := committed < 0

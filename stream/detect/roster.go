@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/state"
+	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // assignment is one partition of the sign-ins topic from the moment it is assigned to a
@@ -49,8 +50,11 @@ type assignment struct {
 	// hour is the event time of the partition as of what is committed, now as of the work in
 	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
 	hour, now int32
-	sweeping  bool
-	swept     int32 // the event time at which the last sweep began; 0 before ours, so one is due
+	// term is that of the newest owner of the input that the partition has a sign-in of, as of what is
+	// committed, heard as of the work in hand.
+	term, heard signins.Term
+	sweeping    bool
+	swept       int32 // the event time at which the last sweep began; 0 before ours, so one is due
 }
 
 // phase is what is being done with an assigned partition.
@@ -168,9 +172,9 @@ func (r *roster) unread(partition int32) *assignment {
 	return nil
 }
 
-// startRestore notes where the restore of an assignment ends and its sign-ins begin. It reports false
+// startRestore notes where the restore of an assignment ends and its sign-ins begin, and what came with the committed offset. It reports false
 // where another has begun, or the assignment is over.
-func (r *roster) startRestore(a *assignment, at, end int64, hour int32) bool {
+func (r *roster) startRestore(a *assignment, at, end int64, was mark) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a.over || a.phase != assigned {
@@ -179,7 +183,8 @@ func (r *roster) startRestore(a *assignment, at, end int64, hour int32) bool {
 	a.phase = restoring
 	a.restore = progress{end: end}
 	a.position, a.judged, a.committed = at, at, at
-	a.hour, a.now, a.committedHour = hour, hour, hour
+	a.hour, a.now, a.committedHour = was.hour, was.hour, was.hour
+	a.term, a.heard = was.term, was.term
 	return true
 }
 

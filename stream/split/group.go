@@ -195,9 +195,10 @@ func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 		}
 		s.deps.Log.Info("the group has committed nothing yet: reading from input.start", "group", s.cfg.Group)
 	}
-	member, _ := s.group.GroupMetadata()
+	member, generation := s.group.GroupMetadata()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.mu.term = nextTerm(s.mu.term, generation)
 	for _, l := range lanes {
 		var readCtx context.Context
 		readCtx, l.stop = context.WithCancel(ctx)
@@ -368,7 +369,7 @@ func (s *Splitter) send(marks map[*lane]int64) bool {
 		for _, t := range req.Topics {
 			begun := s.begun(t.Topic)
 			for i := range t.Partitions {
-				tag := lanes[t.Topic][t.Partitions[i].Partition].committedWith(begun) // it is sent when the lock is no longer held
+				tag := lanes[t.Topic][t.Partitions[i].Partition].committedWith(begun, s.mu.term) // it is sent when the lock is no longer held
 				t.Partitions[i].Metadata = &tag
 			}
 		}

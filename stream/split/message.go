@@ -31,7 +31,7 @@ func (s *Splitter) message(ctx context.Context, j job, now time.Time) {
 			in.Arrived = raw.Timestamp
 		}
 		s.hours = append(s.hours, s.deps.Hour(in))
-		s.records = append(s.records, s.signIn(in))
+		s.records = append(s.records, s.signIn(in, j.term))
 	}, func(u entra.Unreadable) {
 		m.unreadable.WithLabelValues(u.Reason).Inc()
 		s.tellUnreadable(raw, u, now)
@@ -109,14 +109,14 @@ func (s *Splitter) tellUnreadable(raw *kgo.Record, u entra.Unreadable, now time.
 const arenaBytes = 64 << 10
 
 // signIn returns the record of a sign-in, in memory of its own.
-func (s *Splitter) signIn(in *detector.SignIn) *kgo.Record {
+func (s *Splitter) signIn(in *detector.SignIn, term signins.Term) *kgo.Record {
 	if cap(s.arena)-len(s.arena) < 4<<10 {
 		s.arena = make([]byte, 0, arenaBytes)
 	}
 	start := len(s.arena)
 	s.arena = append(s.arena, s.deps.UserKey(in)...)
 	middle := len(s.arena)
-	s.arena = signins.Append(s.arena, in)
+	s.arena = signins.Append(s.arena, in, term)
 	end := len(s.arena)
 	key := s.arena[start:middle:middle] // empty for the empty user, never nil
 	return &kgo.Record{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -13,18 +14,22 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // tagPrefix begins what an input offset is committed with. The id of its topic follows: one that
 // is deleted and made again has another id, and its offsets mean other messages; some brokers
 // forget the group's with the topic, others do not. Then comes of how many of its partitions,
 // from the first on, the group had committed offsets by then: so one whose offset expired is told from
-// one that was added.
+// one that was added. Last come group and number of the term that sign-ins are split in, see signins.Term.
 const tagPrefix = "prtwatch/1 "
+
+// noID stands for the id of a topic where brokers give none.
+const noID = "-"
 
 // fetched keeps what the group's offsets were committed with, for adopt.
 func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
-	tags, begun := make(map[string]map[int32]string), make(map[string]int)
+	tags, begun, term := make(map[string]map[int32]string), make(map[string]int), signins.Term{}
 	for _, g := range response.Groups {
 		for _, t := range g.Topics {
 			tags[t.Topic] = make(map[int32]string)
@@ -32,10 +37,20 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 				if p.Metadata == nil || !strings.HasPrefix(*p.Metadata, tagPrefix) {
 					continue
 				}
-				id, count, _ := strings.Cut(strings.TrimPrefix(*p.Metadata, tagPrefix), " ")
-				tags[t.Topic][p.Partition] = tagPrefix + id
-				if n, err := strconv.Atoi(count); err == nil {
+				fields := strings.Fields(strings.TrimPrefix(*p.Metadata, tagPrefix))
+				if len(fields) > 0 && fields[0] != noID {
+					tags[t.Topic][p.Partition] = tagPrefix + fields[0]
+				}
+				if len(fields) > 1 {
+					n, _ := strconv.Atoi(fields[1])
 					begun[t.Topic] = max(begun[t.Topic], n)
+				}
+				if len(fields) > 3 {
+					group, groupErr := strconv.ParseUint(fields[2], 10, 32)
+					number, numberErr := strconv.ParseUint(fields[3], 10, 64)
+					if t := (signins.Term{Group: uint32(group), Number: number}); groupErr == nil && numberErr == nil && (t.Group != term.Group || term.Before(t)) {
+						term = t
+					}
 				}
 			}
 		}
@@ -43,6 +58,9 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.tags, s.mu.begun = tags, begun
+	if term != (signins.Term{}) {
+		s.mu.term = term
+	}
 	return nil
 }
 
@@ -78,11 +96,8 @@ func (s *Splitter) begun(topic string) (n int32) {
 }
 
 // committedWith is what goes with an offset.
-func (l *lane) committedWith(begun int32) string {
-	if l.tag == "" {
-		return ""
-	}
-	return fmt.Sprintf("%s %d", l.tag, begun)
+func (l *lane) committedWith(begun int32, term signins.Term) string {
+	return fmt.Sprintf("%s %d %d %d", cmp.Or(l.tag, tagPrefix+noID), begun, term.Group, term.Number)
 }
 
 // identify asks which topic a lane is of. It ends the stage where that is not the one that it was of
@@ -110,6 +125,17 @@ func (s *Splitter) identify(ctx context.Context, l *lane) error {
 		return err
 	}
 	return nil
+}
+
+// nextTerm is the term of who is given the input in a generation of the group, where the last one was
+// another's: each rebalance has a higher one, and who comes back in the same generation, which a killed
+// static member does, goes by what was committed.
+func nextTerm(last signins.Term, generation int32) signins.Term {
+	for last.Group == 0 { // nothing is committed, or by another tool
+		last.Group = rand.Uint32()
+	}
+	last.Number = max(last.Number+1, uint64(generation)<<16)
+	return last
 }
 
 // mayBegin is asked where the group has committed nothing of the input: it ends the stage where
