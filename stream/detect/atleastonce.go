@@ -133,6 +133,7 @@ func (d *atLeastOnce) acknowledge(ctx context.Context) error {
 	request.Group, request.Generation, request.MemberID, request.InstanceID = d.cfg.Group, generation, id, &d.name
 	request.Topics = append(request.Topics, topic)
 	fault.Pass(fault.DetectEnding)
+	asked := time.Now()
 	response, err := request.RequestWith(ctx, d.client)
 	if err != nil {
 		return d.commitError(err)
@@ -146,6 +147,7 @@ func (d *atLeastOnce) acknowledge(ctx context.Context) error {
 	}
 	for _, a := range pending {
 		a.committed, a.committedHour = a.position, a.hour
+		a.last = asked
 	}
 	fault.Pass(fault.DetectOffsets)
 	return nil

@@ -3,6 +3,7 @@ package detect
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -73,6 +74,7 @@ func (d *exactlyOnce) write(ctx context.Context) (committed bool, err error) {
 			return false, err
 		}
 	}
+	began := time.Now()
 	if err := d.session.Begin(); err != nil {
 		return false, d.transactionError("beginning a transaction", err)
 	}
@@ -91,6 +93,11 @@ func (d *exactlyOnce) write(ctx context.Context) (committed bool, err error) {
 	committed, err = d.session.End(kgo.PreTxnCommitFnContext(ctx, d.markOffsets), kgo.TryCommit)
 	if err != nil {
 		return false, d.transactionError("committing a transaction", err)
+	}
+	if committed { // so nobody else has written of these partitions before it began
+		for _, a := range d.work.touched {
+			a.last, a.producedLast = began, began
+		}
 	}
 	return committed, nil
 }

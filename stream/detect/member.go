@@ -211,14 +211,14 @@ func (m *member) close() {
 	m.giveBack(dropped)
 }
 
-// finish closes the member in good order, unless close was called before. What it judged
-// last was all there was, so the checkpoints of its partitions are those of now: without that,
-// a partition in which nothing happens for days would be restored whole, for fear of
-// deletions that it missed.
+// finish closes the member in good order, unless close was called before. The checkpoints of its
+// partitions are as of when the group last took offsets of ours for them, which is when nobody else had them
+// for sure: a minute ago where a splitter writes its ticks, so that a partition in which nothing happens for
+// days is not restored whole, for fear of deletions that it missed.
 func (m *member) finish() {
 	m.work.reset()
 	for _, a := range m.running {
-		if err := a.state.Commit(m.baseline.checkpoint(a.next, time.Now())); err != nil {
+		if err := a.state.Commit(m.baseline.checkpoint(a.next, a.last)); err != nil {
 			m.fail(err)
 		}
 	}

@@ -344,6 +344,9 @@ func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
 					t.Fatal(err)
 				}
 				h.hour(2)
+				newest := time.Now()
+				h.tick(2) // in every partition, as a splitter does each minute
+				h.judged()
 				left := dir
 				if killed {
 					left = t.TempDir()
@@ -351,11 +354,10 @@ func TestARestartReadsOnlyWhatItMissed(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				stopping := time.Now()
 				if err := one.stop(); err != nil {
 					t.Fatal(err)
 				}
-				h.asOf(dir, stopping)
+				h.asOf(dir, newest)
 				judged := len(h.b.ReadAll(h.topics.Baseline))
 				two := h.start("two", t.TempDir())
 				h.hour(3)
@@ -613,4 +615,44 @@ func (h *house) knows(dir, user string) bool {
 		h.t.Fatal(err)
 	}
 	return profile != nil
+}
+
+// A member was thrown out, has not heard of it, and is told to stop. Others may have written meanwhile: its
+// checkpoints do not say that nothing was missing as of the stop.
+func TestACheckpointOfWhoWasThrownOutIsOfBeforeThat(t *testing.T) {
+	for _, delivery := range []struct {
+		name   string
+		option stageOption
+	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+		t.Run(delivery.name, func(t *testing.T) {
+			t.Parallel()
+			h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+			one := h.start("one", dir, alone, delivery.option)
+			h.tick(0)
+			h.judged()
+			groups, err := h.b.Admin().DescribeGroups(t.Context(), h.group)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := groups[h.group].Members[0].MemberID
+			cluster := h.b.Embedded().Cluster
+			cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				if request.(*kmsg.HeartbeatRequest).MemberID != id {
+					return nil, nil, false
+				}
+				return request.(*kmsg.HeartbeatRequest).ResponseKind(), nil, true // it does not hear of it
+			})
+			thrown := time.Now()
+			h.evict("one-0")
+			if err := one.stop(); err != nil {
+				t.Fatal(err)
+			}
+			for p, cp := range h.checkpoints(dir) {
+				if !cp.Timestamp.Before(thrown) {
+					t.Errorf("the checkpoint of partition %d is of %s, and it was thrown out at %s", p, cp.Timestamp, thrown)
+				}
+			}
+		})
+	}
 }
