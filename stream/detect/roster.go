@@ -29,7 +29,7 @@ type assignment struct {
 	state *state.Partition
 	// The next offset of the sign-ins partition: as of what is kept, and as of the work in hand.
 	position, judged int64
-	// The next offset of the baseline partition and the timestamp of the record before it: as
+	// The next offset of the baseline partition and as of when nothing below it is missing: as
 	// of what is committed, and as of what the transaction in hand has written. The latter
 	// are set by promises, which the member waits for before it reads them.
 	next, produced     int64
@@ -172,8 +172,8 @@ func (r *roster) unread(partition int32) *assignment {
 	return nil
 }
 
-// startRestore notes where the restore of an assignment ends and its sign-ins begin, and what came with the committed offset. It reports false
-// where another has begun, or the assignment is over.
+// startRestore notes where the restore of an assignment ends and its sign-ins begin, and what came with the
+// committed offset. It reports false where another has begun, or the assignment is over.
 func (r *roster) startRestore(a *assignment, at, end int64, was mark) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -58,7 +58,7 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.tags, s.mu.begun = tags, begun
-	if term != (signins.Term{}) {
+	if term.Group != 0 && !term.Before(s.mu.term) { // never back, for what is ours already may be split meanwhile
 		s.mu.term = term
 	}
 	return nil

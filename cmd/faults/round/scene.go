@@ -77,8 +77,9 @@ type Result struct {
 }
 
 // Kinds are the kinds of findings: a process ended by itself, or not in order; it has set a good
-// state aside; something was not judged; a partition stood still for too long; an instance took too much; more alerts came again than the
-// faults account for; the verifier found something; the suite could not do what it wanted.
+// state aside; something was not judged; a partition stood still for too long; an instance took too
+// much; more alerts came again than the faults account for; the verifier found something; the suite
+// could not do what it wanted.
 var Kinds = []string{"exit", "stop", "state", "stuck", "still", "growth", "repeat", "verify", "suite"}
 
 // Finding is something that is wrong.
