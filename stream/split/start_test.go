@@ -290,8 +290,8 @@ func TestInputStartDecidesWhereNothingIsCommitted(t *testing.T) {
 			for i := range 3 {
 				b.Produce(h.record(0, i, message(numbers("ada@example.com", i, i+1)...)))
 			}
-			r := h.run()
-			h.eventually("active", r.active)
+			h.run()
+			h.eventually("where reading begins is committed", func() bool { return h.committed(0) >= 0 })
 			b.Produce(h.record(0, 3, message("ada@example.com/3")))
 			h.drained()
 			if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], want) {
@@ -306,7 +306,7 @@ func TestAPartitionThatIsAddedIsReadFromItsBeginning(t *testing.T) {
 	h.start, _ = ParseStart("latest")
 	h.b.Produce(h.record(0, 0, message("ada@example.com/0")))
 	r := h.run()
-	h.eventually("active", r.active)
+	h.eventually("where reading begins is committed", func() bool { return h.committed(0) >= 0 })
 	if _, err := h.b.Admin().UpdatePartitions(context.Background(), 2, h.raw); err != nil {
 		t.Fatal(err)
 	}
