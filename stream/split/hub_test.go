@@ -2,6 +2,7 @@ package split
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -237,7 +239,7 @@ func (h *hub) uneven(partitions int32, from, n int) {
 func (h *hub) committed(partition int32) int64 {
 	h.Helper()
 	offsets, err := h.b.Admin().FetchOffsets(context.Background(), h.cfg.Group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // which it is until somebody joins
 		h.Fatal(err)
 	}
 	c, ok := offsets.Lookup(h.raw, partition)
