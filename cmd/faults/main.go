@@ -151,7 +151,7 @@ func (o *options) define(flags *flag.FlagSet) {
 	flags.StringVar(&o.seed, "seed", "0", "what the faults follow from; 0 draws one. Of a list (4,0) the rounds take one each in turn")
 	flags.StringVar(&o.protocol, "protocol", "", "of the detecting group: classic, consumer, or a list; both is classic,consumer, the default but for --failover")
 	flags.StringVar(&o.delivery, "delivery", "exactly-once", "exactly-once, at-least-once, or a list")
-	flags.IntVar(&o.users, "users", 60, "of the made tenant: each makes some 1,500 sign-ins a round")
+	flags.IntVar(&o.users, "users", 60, "of the made tenant: each makes some 2,100 sign-ins a round")
 	flags.Func("fault", "inject this fault only (repeatable)", func(name string) error {
 		o.faults = append(o.faults, name)
 		return nil

@@ -30,7 +30,9 @@ const Partitions = 8
 var shares = [Partitions]int{100, 80, 60, 40, 30, 20, 10, 1}
 
 const (
-	days = 17
+	// days are more than window and lateness, and then a week: what a member that was frozen in the
+	// backlog lets go would be judged by profiles that have forgotten its hours.
+	days = 24
 	// behind is how much of it is not backlog. It stays below the lateness of 48 hours: a tick
 	// says that the input has been read to the present, while these hours are still to come.
 	behind = 44 * time.Hour
