@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/broker"
 )
@@ -145,6 +147,17 @@ func (b *Broker) Client(opts ...kgo.Opt) *kgo.Client {
 
 // Admin returns an admin client of this broker.
 func (b *Broker) Admin() *kadm.Client { return b.admin }
+
+// Deafen keeps from members of classic groups, from all if none is named, what their heartbeats would
+// tell them: they do not hear of a rebalance, nor that they were thrown out. The broker is embedded.
+func (b *Broker) Deafen(members ...string) {
+	cluster := b.embedded.Cluster
+	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		r := request.(*kmsg.HeartbeatRequest)
+		return r.ResponseKind(), nil, len(members) == 0 || slices.Contains(members, r.MemberID)
+	})
+}
 
 func (b *Broker) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), patience)

@@ -21,6 +21,14 @@ import (
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
+// deliveries are both ways to write, for a test that neither may fail.
+var deliveries = []struct {
+	name   string
+	option stageOption
+}{{"exactly once", nothing}, {"at least once", atLeastOnce}}
+
+func nothing(*detect.Config, *detect.Deps) {}
+
 func atLeastOnce(_ *detect.Config, d *detect.Deps) { d.AtLeastOnce = true }
 
 // withoutTransactions has the embedded broker refuse all that a transaction needs.
@@ -444,10 +452,7 @@ func TestAtLeastOnceAnOwnerLooksForWhatOthersWrote(t *testing.T) {
 // An alert, or a profile, that the broker refuses ends the instance, whose next start judges the sign-in
 // again. Profiles must not have taken it in by then.
 func TestEitherWayWhatABrokerRefusesIsJudgedAgain(t *testing.T) {
-	for _, delivery := range []struct {
-		name   string
-		option stageOption
-	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+	for _, delivery := range deliveries {
 		for _, topic := range []string{"alerts", "baseline"} {
 			t.Run(delivery.name+"/"+topic, func(t *testing.T) {
 				h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()

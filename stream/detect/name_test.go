@@ -235,11 +235,8 @@ func TestWhoStopsWhileItJoinsLeavesNothingInTheGroup(t *testing.T) {
 	h := newHouse(t, brokertest.Fake(t))
 	one := h.start("one", t.TempDir(), speaking(detect.Classic))
 	h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
+	h.b.Deafen()
 	cluster := h.b.Embedded().Cluster
-	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		return request.(*kmsg.HeartbeatRequest).ResponseKind(), nil, true // it hears of no rebalance
-	})
 	others := func() (names []string) {
 		for _, m := range cluster.GroupInfo(h.group).Members {
 			if m.InstanceID != nil && strings.HasPrefix(*m.InstanceID, "two-") {

@@ -175,10 +175,7 @@ func TestAPartitionIsNotReadBeforeItIsRestored(t *testing.T) {
 // committed with the next transaction: nobody has judged them.
 func TestRecordsOfAPartitionThatIsNotRestoredAreNotPassedOver(t *testing.T) {
 	classicOnly(t)
-	for _, delivery := range []struct {
-		name   string
-		option stageOption
-	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+	for _, delivery := range deliveries {
 		t.Run(delivery.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, brokertest.Fake(t))

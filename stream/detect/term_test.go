@@ -10,10 +10,7 @@ import (
 // Who owned the input before still had a sign-in in the air. It is left out, by who comes next too, which knows
 // of the term from what the offset was committed with.
 func TestACopyOfAnEarlierTermIsLeftOut(t *testing.T) {
-	for _, delivery := range []struct {
-		name   string
-		option stageOption
-	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+	for _, delivery := range deliveries {
 		t.Run(delivery.name, func(t *testing.T) {
 			t.Parallel()
 			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {

@@ -46,10 +46,7 @@ func TestAClockThatIsAheadClosesNobodysWindow(t *testing.T) {
 // Who takes a partition over knows its event time though nothing has named it since: so that a sign-in
 // which comes late is known to.
 func TestEventTimeGoesWithThePartitionToAnotherInstance(t *testing.T) {
-	for _, delivery := range []struct {
-		name   string
-		option stageOption
-	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+	for _, delivery := range deliveries {
 		t.Run(delivery.name, func(t *testing.T) {
 			t.Parallel()
 			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {

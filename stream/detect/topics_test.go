@@ -212,10 +212,7 @@ func TestABaselineTopicThatIsMadeAgainIsFoundWithoutIdsToo(t *testing.T) {
 	old := func(_ *detect.Config, d *detect.Deps) {
 		d.Client = append(d.Client, kgo.MaxVersions(kversion.V2_7_0()))
 	}
-	for _, delivery := range []struct {
-		name   string
-		option stageOption
-	}{{"exactly once", nothing}, {"at least once", atLeastOnce}} {
+	for _, delivery := range deliveries {
 		t.Run(delivery.name, func(t *testing.T) {
 			t.Parallel()
 			h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
@@ -353,8 +350,6 @@ func TestAtLeastOnceASigninsTopicThatIsMadeAgainSilencesNobody(t *testing.T) {
 		})
 	}
 }
-
-func nothing(*detect.Config, *detect.Deps) {}
 
 // garbage appends a record that nobody can read.
 func (h *house) garbage() {

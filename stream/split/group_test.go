@@ -240,14 +240,7 @@ func TestWhatIsOursAgainUnderAnotherIdIsReadAnew(t *testing.T) {
 	h.eventually("active", r.active)
 	h.drained() // the offset that reading starts at
 	id, _ := r.group.GroupMetadata()
-	cluster := b.Embedded().Cluster
-	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		if request.(*kmsg.HeartbeatRequest).MemberID != id {
-			return nil, nil, false
-		}
-		return request.(*kmsg.HeartbeatRequest).ResponseKind(), nil, true // it does not hear of it before
-	})
+	b.Deafen(id)
 	b.Produce(h.record(0, 0, message("ada@example.com/0")))
 	h.eventually("it is in the air", func() bool { return count(r.deps.Metrics.messages) == 1 })
 	h.expel(id)
@@ -264,6 +257,7 @@ func TestWhatIsOursAgainUnderAnotherIdIsReadAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	var committed sync.Map // by who is a member by then
+	cluster := b.Embedded().Cluster
 	cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		if r := request.(*kmsg.OffsetCommitRequest); r.MemberID != id && len(r.Topics) > 0 {
