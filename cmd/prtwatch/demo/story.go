@@ -31,6 +31,7 @@ type story struct {
 		past    int                  // alerts of the past
 		alerts  int                  // of the present
 		used    int                  // sign-ins of thieves
+		unseen  int                  // those for a resource that the query does not look at
 		caught  int                  // those that alerted
 		delays  []time.Duration
 		present bool
@@ -94,6 +95,9 @@ func (s *story) signIn(made tenant.SignIn, people *tenant.Tenant) {
 		return
 	}
 	s.mu.used++
+	if made.Step == 1 { // tenant.Tenant.Plan
+		s.mu.unseen++
+	}
 	s.mu.stolen[made.ID] = made.Theft
 	step := theft.Steps[made.Step-1]
 	s.line(fmt.Sprintf("thief %d", made.Step), "He %s. No password, no MFA.", step.What)
@@ -155,7 +159,7 @@ func (s *story) sum(judged int) {
 	if len(s.mu.delays) > 0 {
 		slowest = slices.Max(s.mu.delays)
 	}
-	s.line("end", "%d sign-ins judged. Thieves used a token %d times, %d of these alerted; the slowest alert took %d ms.",
-		judged, s.mu.used, s.mu.caught, slowest.Milliseconds())
+	s.line("end", "%d sign-ins judged. Thieves used a token %d times, %d of them where the query does not look; %d alerted. The slowest alert took %d ms.",
+		judged, s.mu.used, s.mu.unseen, s.mu.caught, slowest.Milliseconds())
 	s.line("", `Next: README.md, "Against your own Kafka".`)
 }
