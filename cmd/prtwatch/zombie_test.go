@@ -47,7 +47,7 @@ func TestWhatAZombieOfTheSplitterHadInTheAirMakesNothingUp(t *testing.T) {
 		waitFor(t, "what was in the air to arrive", func() bool { return in.splitIDs()["rare-300"] > 1 })
 		in.write([]made{usual(411)}, 1)
 		in.done()
-		if n := detecting.metric("prtwatch_signins_superseded_total"); n < 1 {
+		if n := detecting.metric("prtwatch_signins_split_again_total"); n < 1 {
 			t.Errorf("%v sign-ins were left out, want the one that was in the air, and what it split before it heard", n)
 		}
 		for _, i := range []*instance{active, standby, detecting} {

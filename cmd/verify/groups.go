@@ -74,7 +74,7 @@ type mark struct {
 	partitions int64
 }
 
-// parseMark reads "prtwatch/1 BASELINE-ID NEXT HOUR SIGN-INS-ID PARTITIONS TERM".
+// parseMark reads "prtwatch/1 BASELINE-ID NEXT HOUR SIGN-INS-ID PARTITIONS HEARD".
 func parseMark(text string) (m mark, err error) {
 	fields := strings.Fields(text)
 	if len(fields) != 7 || fields[0] != "prtwatch/1" {

@@ -125,7 +125,7 @@ func (d *atLeastOnce) acknowledge(ctx context.Context) error {
 	topic.Topic, topic.TopicID = d.deps.Topics.Signins, d.baseline.signins
 	for _, a := range pending {
 		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		mark := d.baseline.mark(max(a.next, a.produced), a.hour, a.term)
+		mark := d.baseline.mark(max(a.next, a.produced), a.hour, a.heard.kept)
 		p.Partition, p.Offset, p.Metadata = a.partition, a.position, &mark
 		topic.Partitions = append(topic.Partitions, p)
 	}

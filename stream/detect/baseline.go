@@ -100,12 +100,12 @@ const markPrefix = "prtwatch/1"
 // mark is what the offset of a partition is committed with: that everything before it is in
 // the baseline topic of this id below offset next, and that the event time of the partition
 // had come to hour. A topic that is another, or ends earlier, has lost what users were known
-// by; the hour, and last the term of the splitter that the partition has heard of, are nowhere else to be
+// by; the hour, and last how far the sign-ins had come in each source, are nowhere else to be
 // had when the partition moves on. Between them come the id of the topic that the offset is of, and the
 // partition count by which users were sent there.
-func (b *baselineTopic) mark(next int64, hour int32, term signins.Term) string {
-	return fmt.Sprintf("%s %s %d %d %s %d %d:%d", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
-		hex.EncodeToString(b.signins[:]), b.partitions, term.Group, term.Number)
+func (b *baselineTopic) mark(next int64, hour int32, all map[signins.Source]hearing) string {
+	return fmt.Sprintf("%s %s %d %d %s %d %s", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
+		hex.EncodeToString(b.signins[:]), b.partitions, heardText(all))
 }
 
 // holds says whether the baseline partition [start, end) has all that the mark of a
@@ -142,7 +142,7 @@ type mark struct {
 	hour       int32
 	signins    [16]byte // all zero where it was not noted
 	partitions int32    // 0 where it was not noted
-	term       signins.Term
+	heard      map[signins.Source]hearing
 }
 
 // noHour is the event time of a partition of which nothing is known: before everything.
@@ -172,9 +172,7 @@ func parseMark(text string) (mark, bool) {
 	}
 	m.signins, m.partitions = topic, int32(partitions)
 	if len(fields) == 7 {
-		if _, err := fmt.Sscanf(fields[6], "%d:%d", &m.term.Group, &m.term.Number); err != nil {
-			return mark{hour: noHour}, false
-		}
+		m.heard = parseHeard(fields[6])
 	}
 	return m, true
 }

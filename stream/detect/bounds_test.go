@@ -152,7 +152,7 @@ func TestRecordsOfAMegabyteBecomeDeadLetters(t *testing.T) {
 		good := signIn("good", ada, "192.0.2.1", "64500", 0)
 		p := kafka.Partition([]byte(ada), partitions)
 		client := b.Client(kgo.ProducerBatchMaxBytes(1<<20), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-		letters := [][]byte{noise, noise, signins.Append(nil, long, signins.Term{}), signins.Append(nil, good, signins.Term{})}
+		letters := [][]byte{noise, noise, signins.Append(nil, long, signins.Origin{}), signins.Append(nil, good, signins.Origin{})}
 		for i, value := range letters {
 			key := []byte(ada)
 			if i == len(letters)-1 {

@@ -210,18 +210,22 @@ func signIn(id, user, ip, asn string, hours int) *detector.SignIn {
 // produce appends sign-ins to the partitions of their users.
 func (h *house) produce(list ...*detector.SignIn) {
 	h.t.Helper()
-	h.produceIn(signins.Term{}, list...)
+	h.produceFrom(signins.Origin{}, list...)
 }
 
-// produceIn is produce of a splitter in some term.
-func (h *house) produceIn(term signins.Term, list ...*detector.SignIn) {
+// produceFrom is produce of a splitter that found them in one message, from a place on.
+func (h *house) produceFrom(o signins.Origin, list ...*detector.SignIn) {
 	h.t.Helper()
 	var records []*kgo.Record
 	for _, s := range list {
 		key := []byte(s.UPN)
 		records = append(records, &kgo.Record{
-			Topic: h.topics.Signins, Partition: kafka.Partition(key, partitions), Key: key, Value: signins.Append(nil, s, term),
+			Topic: h.topics.Signins, Partition: kafka.Partition(key, partitions), Key: key, Value: signins.Append(nil, s, o),
 		})
+		if o != (signins.Origin{}) {
+			o.After, o.Follows = o.Place, true
+			o.Place.Index++
+		}
 	}
 	h.b.Produce(records...)
 }
@@ -469,7 +473,7 @@ func TestWhatCannotGoOnEndsWithItsCause(t *testing.T) {
 // newer appends a record of a newer version.
 func (h *house) newer() {
 	h.t.Helper()
-	value := signins.Append(nil, signIn("new", "ada@example.com", "192.0.2.1", "64500", 0), signins.Term{})
+	value := signins.Append(nil, signIn("new", "ada@example.com", "192.0.2.1", "64500", 0), signins.Origin{})
 	value[0]++ // the version
 	h.b.Produce(&kgo.Record{Topic: h.topics.Signins, Key: []byte("ada@example.com"), Value: value})
 }

@@ -126,7 +126,7 @@ func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 				if a.memberID != request.MemberID {
 					return errThrownOut
 				}
-				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard)
+				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard.all())
 				p.Metadata = &mark
 			}
 		}

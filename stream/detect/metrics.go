@@ -16,7 +16,7 @@ type Metrics struct {
 	alerts             *prometheus.CounterVec
 	late, clamped      prometheus.Counter
 	unreadable         prometheus.Counter
-	superseded         prometheus.Counter
+	splitAgain         prometheus.Counter
 	transactions       *prometheus.CounterVec
 	transactionSeconds prometheus.Histogram
 	rebalances         prometheus.Counter
@@ -54,7 +54,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		late:               counter("signins_late_total", "Sign-ins that came later than the state is kept complete for."),
 		clamped:            counter("signins_clamped_total", "Sign-ins dated in the future, judged at their arrival."),
 		unreadable:         counter("signins_unreadable_total", "Records of the sign-ins topic that cannot be read; they are in the dead-letter topic."),
-		superseded:         counter("signins_superseded_total", "Copies of sign-ins that a splitter which owns nothing any more still had in the air; left out."),
+		splitAgain:         counter("signins_split_again_total", "Copies of sign-ins that were split again after a crash, or by a splitter that owns nothing any more; left out."),
 		transactions:       counters("transactions_total", "Transactions, by how they ended.", "result"),
 		transactionSeconds: histogram("transaction_seconds", "Time that committing a transaction took.", seconds),
 		rebalances:         counter("detect_rebalances_total", "Group generations that a member has seen."),
@@ -70,7 +70,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		lagRecords:         gauges("detect_lag_records", "Sign-ins of a partition that are not judged yet, when it was last read."),
 		lagSeen:            gauges("detect_lag_timestamp_seconds", "When the lag of a partition was last learned."),
 	}
-	registry.MustRegister(m.signIns, m.alerts, m.late, m.clamped, m.unreadable, m.superseded, m.transactions, m.transactionSeconds,
+	registry.MustRegister(m.signIns, m.alerts, m.late, m.clamped, m.unreadable, m.splitAgain, m.transactions, m.transactionSeconds,
 		m.rebalances, m.fetchErrors, m.commitErrors, m.mended, m.restoreSeconds,
 		m.restoreRecords, m.restoreDone, m.restoreRemaining, m.ageSeconds, m.alertSeconds, m.lagRecords, m.lagSeen)
 	return m
@@ -113,7 +113,7 @@ type tally struct {
 	reasons       map[detector.Reason]int
 	late, clamped int
 	unreadable    int
-	superseded    int
+	splitAgain    int
 	arrived       []time.Time // of each sign-in
 	alerted       []time.Time // of each alerting one
 }
@@ -153,7 +153,7 @@ func (m *Metrics) add(t *tally) {
 	m.late.Add(float64(t.late))
 	m.clamped.Add(float64(t.clamped))
 	m.unreadable.Add(float64(t.unreadable))
-	m.superseded.Add(float64(t.superseded))
+	m.splitAgain.Add(float64(t.splitAgain))
 	now := time.Now()
 	for _, at := range t.arrived {
 		m.ageSeconds.Observe(now.Sub(at).Seconds())

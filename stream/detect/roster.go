@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/state"
-	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // assignment is one partition of the sign-ins topic from the moment it is assigned to a
@@ -50,11 +49,9 @@ type assignment struct {
 	// hour is the event time of the partition as of what is committed, now as of the work in
 	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
 	hour, now int32
-	// term is that of the newest owner of the input that the partition has a sign-in of, as of what is
-	// committed, heard as of the work in hand.
-	term, heard signins.Term
-	sweeping    bool
-	swept       int32 // the event time at which the last sweep began; 0 before ours, so one is due
+	heard     heard // of the input, by the sign-ins of the partition
+	sweeping  bool
+	swept     int32 // the event time at which the last sweep began; 0 before ours, so one is due
 }
 
 // phase is what is being done with an assigned partition.
@@ -184,7 +181,7 @@ func (r *roster) startRestore(a *assignment, at, end int64, was mark) bool {
 	a.restore = progress{end: end}
 	a.position, a.judged, a.committed = at, at, at
 	a.hour, a.now, a.committedHour = was.hour, was.hour, was.hour
-	a.term, a.heard = was.term, was.term
+	a.heard = heard{kept: was.heard}
 	return true
 }
 

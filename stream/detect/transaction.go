@@ -79,8 +79,8 @@ func (m *member) judge(r *kgo.Record) error {
 		m.work.tally.unreadable++
 		return nil
 	}
-	if !a.hear(signins.TermOf(r.Value)) {
-		m.work.tally.superseded++
+	if !a.heard.takes(signins.OriginOf(r.Value), r.Offset) {
+		m.work.tally.splitAgain++
 		return nil
 	}
 	a.pass(m.deps.Detector.Hour(&m.signIn), r)
@@ -114,20 +114,6 @@ func (m *member) control(a *assignment, r *kgo.Record, kind string) error {
 		a.pass(detector.HourOf(tick.Time), r)
 	}
 	return nil
-}
-
-// hear notes the term of a sign-in. It reports false for one that the owner of an earlier term still had
-// in the air when another had begun: what it had not committed by then the other splits, so this is a copy, and
-// may come so late that its user's hours are forgotten.
-func (a *assignment) hear(term signins.Term) bool {
-	if term == (signins.Term{}) {
-		return true
-	}
-	if term.Before(a.heard) {
-		return false
-	}
-	a.heard = term
-	return true
 }
 
 // pass moves the event time of the partition to hour: no further than the broker's own time of
@@ -295,7 +281,8 @@ func (m *member) keep() error {
 		if err := a.state.Commit(m.baseline.checkpoint(a.next, a.last)); err != nil {
 			return err
 		}
-		a.hour, a.term, a.position = a.now, a.heard, a.judged
+		a.heard.keep()
+		a.hour, a.position = a.now, a.judged
 		fault.Pass(fault.DetectKeeping)
 	}
 	fault.Pass(fault.DetectKept)
@@ -307,7 +294,7 @@ func (m *member) rollback() {
 	for _, a := range m.work.touched {
 		a.state.Rollback()
 		a.produced, a.judged = 0, a.position
-		a.heard = a.term
+		a.heard.rollback()
 		a.now, a.sweeping = a.hour, true // what a sweep had deleted is there again
 	}
 	m.work.reset()

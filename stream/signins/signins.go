@@ -35,7 +35,7 @@ var ErrNewer = errors.New("the record is of a newer version of prtwatch: upgrade
 var ErrCorrupt = errors.New("the record is corrupt")
 
 // The fields of a sign-in. A number is never used again for something else; the next free
-// one is 32; 30 and 31 are a term's. (A number up to 15 costs one byte less.)
+// one is 33; 30 and 31 were in use once, 32 is the origin's. (A number up to 15 costs one byte less.)
 const (
 	fieldID        protowire.Number = 1
 	fieldGenerated protowire.Number = 2 // times: see appendTime
@@ -82,9 +82,9 @@ func texts(s *detector.SignIn) [24]*string {
 	}
 }
 
-// Append appends the value of the record for s, which was split in a term, to dst. It copies every text.
-func Append(dst []byte, s *detector.SignIn, t Term) []byte {
-	dst = appendTerm(append(dst, Version), t)
+// Append appends the value of the record for s, which was split from o, to dst. It copies every text.
+func Append(dst []byte, s *detector.SignIn, o Origin) []byte {
+	dst = appendOrigin(append(dst, Version), o)
 	dst = appendTime(dst, fieldGenerated, s.Generated)
 	dst = appendTime(dst, fieldCreated, s.Created)
 	dst = appendTime(dst, fieldArrived, s.Arrived)

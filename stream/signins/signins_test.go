@@ -44,7 +44,7 @@ func TestNoFieldOfASignInIsLost(t *testing.T) {
 		}
 	}
 	var got detector.SignIn
-	if err := Decode(Append(nil, want, Term{}), &got); err != nil {
+	if err := Decode(Append(nil, want, Origin{}), &got); err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(&got, want) {
@@ -79,7 +79,7 @@ func TestWhatIsAppendedIsDecoded(t *testing.T) {
 		want := drawSignIn(t)
 		got := full() // must leave no trace
 		prefix := []byte("before")
-		value := Append(prefix, want, Term{})
+		value := Append(prefix, want, Origin{})
 		if !bytes.HasPrefix(value, prefix) {
 			t.Fatal("Append changed what was there")
 		}
@@ -93,7 +93,7 @@ func TestWhatIsAppendedIsDecoded(t *testing.T) {
 }
 
 func TestTextsOfADecodedSignInOutliveTheValue(t *testing.T) {
-	value := Append(nil, full(), Term{})
+	value := Append(nil, full(), Origin{})
 	var s detector.SignIn
 	if err := Decode(value, &s); err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestTextsOfADecodedSignInOutliveTheValue(t *testing.T) {
 }
 
 func TestAFieldOfALaterReleaseIsSkipped(t *testing.T) {
-	value := Append(nil, full(), Term{})
+	value := Append(nil, full(), Origin{})
 	value = protowire.AppendTag(value, 40, protowire.BytesType)
 	value = protowire.AppendString(value, "later")
 	value = protowire.AppendTag(value, 41, protowire.VarintType)
@@ -126,7 +126,7 @@ func TestAFieldOfALaterReleaseIsSkipped(t *testing.T) {
 }
 
 func TestANewerVersionIsToldFromCorruptBytes(t *testing.T) {
-	whole := Append(nil, full(), Term{})
+	whole := Append(nil, full(), Origin{})
 	for _, c := range []struct {
 		name  string
 		value []byte
@@ -140,8 +140,8 @@ func TestANewerVersionIsToldFromCorruptBytes(t *testing.T) {
 		{"a version alone", []byte{Version}, ErrCorrupt},
 		{"cut off", whole[:len(whole)-1], ErrCorrupt},
 		{"cut in a text", whole[:40], ErrCorrupt},
-		{"no id", Append(nil, &detector.SignIn{Generated: full().Generated}, Term{}), ErrCorrupt},
-		{"no time", Append(nil, &detector.SignIn{ID: "a"}, Term{}), ErrCorrupt},
+		{"no id", Append(nil, &detector.SignIn{Generated: full().Generated}, Origin{}), ErrCorrupt},
+		{"no time", Append(nil, &detector.SignIn{ID: "a"}, Origin{}), ErrCorrupt},
 		{"a text of 2^63 bytes", append([]byte{Version, 0x0a}, protowire.AppendVarint(nil, 1<<63)...), ErrCorrupt},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -189,7 +189,7 @@ var rewrite = flag.Bool("rewrite", false, "write the golden file anew (a change 
 // by those that wrote version 1.
 func TestTheBytesOfVersionOne(t *testing.T) {
 	path := "testdata/version1.hex"
-	ours := fmt.Sprintf("%x\n%x\n", Append(nil, full(), Term{}), AppendTick(nil, Tick{full().Arrived}))
+	ours := fmt.Sprintf("%x\n%x\n", Append(nil, full(), Origin{}), AppendTick(nil, Tick{full().Arrived}))
 	if *rewrite {
 		if err := os.WriteFile(path, []byte(ours), 0o644); err != nil {
 			t.Fatal(err)
@@ -221,7 +221,7 @@ func TestTheBytesOfVersionOne(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(Append(nil, full(), Term{}))
+	f.Add(Append(nil, full(), Origin{}))
 	f.Add(AppendTick(nil, Tick{full().Arrived}))
 	f.Add([]byte{Version, 0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Add([]byte{Version, 0x0b, 0x0b, 0x0b})
@@ -234,7 +234,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if err := Decode(Append(nil, &s, Term{}), &again); err != nil || !reflect.DeepEqual(s, again) {
+		if err := Decode(Append(nil, &s, Origin{}), &again); err != nil || !reflect.DeepEqual(s, again) {
 			t.Fatalf("%+v became %+v, %v", s, again, err)
 		}
 	})
@@ -244,13 +244,13 @@ func BenchmarkAppend(b *testing.B) {
 	s, dst := full(), []byte(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		dst = Append(dst[:0], s, Term{})
+		dst = Append(dst[:0], s, Origin{})
 	}
 	b.SetBytes(int64(len(dst)))
 }
 
 func BenchmarkDecode(b *testing.B) {
-	value := Append(nil, full(), Term{})
+	value := Append(nil, full(), Origin{})
 	var s detector.SignIn
 	b.SetBytes(int64(len(value)))
 	b.ReportAllocs()

@@ -175,7 +175,7 @@ func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 	for topic, partitions := range offsets {
 		grown := s.committedIn(topic, partitions)
 		for partition, offset := range partitions {
-			l := newLane(topic, partition, offset.EpochOffset().Offset)
+			l := newLane(topic, partition, offset.EpochOffset().Offset, s.source(topic, partition), s.deps.Topics.Partitions)
 			if !grown {
 				l.start = s.deps.Start
 			} else if err := s.expired(l); err != nil {
@@ -195,10 +195,9 @@ func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 		}
 		s.deps.Log.Info("the group has committed nothing yet: reading from input.start", "group", s.cfg.Group)
 	}
-	member, generation := s.group.GroupMetadata()
+	member, _ := s.group.GroupMetadata()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.term = nextTerm(s.mu.term, generation)
 	for _, l := range lanes {
 		var readCtx context.Context
 		readCtx, l.stop = context.WithCancel(ctx)
@@ -320,10 +319,11 @@ func (s *Splitter) commit(lanes []*lane) {
 	}
 	s.mu.Lock()
 	for l, offset := range marks {
-		if l.committed < 0 {
+		l.committed = offset
+		if l.fresh {
+			l.fresh = false
 			close(l.begun)
 		}
-		l.committed = offset
 	}
 	if all {
 		s.mu.reach.committed(landed)
@@ -332,11 +332,11 @@ func (s *Splitter) commit(lanes []*lane) {
 	s.rouse()
 }
 
-// marksOf returns the marks of lanes that are ours, where they are not committed.
+// marksOf returns the marks of lanes that are ours, where they, or their sources, are not committed.
 func marksOf(lanes []*lane) map[*lane]int64 {
 	marks := make(map[*lane]int64)
 	for _, l := range lanes {
-		if l.owned && l.marked != l.committed {
+		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh) {
 			marks[l] = l.marked
 		}
 	}
@@ -369,7 +369,7 @@ func (s *Splitter) send(marks map[*lane]int64) bool {
 		for _, t := range req.Topics {
 			begun := s.begun(t.Topic)
 			for i := range t.Partitions {
-				tag := lanes[t.Topic][t.Partitions[i].Partition].committedWith(begun, s.mu.term) // it is sent when the lock is no longer held
+				tag := lanes[t.Topic][t.Partitions[i].Partition].committedWith(begun) // it is sent when the lock is no longer held
 				t.Partitions[i].Metadata = &tag
 			}
 		}

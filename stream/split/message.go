@@ -23,15 +23,16 @@ func (s *Splitter) message(ctx context.Context, j job, now time.Time) {
 	if j.record.Attrs.IsControl() {
 		return // nothing but an offset
 	}
-	raw, m := j.record, s.deps.Metrics
+	raw, m, l := j.record, s.deps.Metrics, j.flight.lane
 	clear(s.records)
 	s.records, s.hours = s.records[:0], s.hours[:0]
 	skipped := s.decoder.Decode(raw.Value, func(in *detector.SignIn) {
 		if raw.Timestamp.Unix() > 0 { // a record may have none
 			in.Arrived = raw.Timestamp
 		}
+		place := signins.Place{Offset: raw.Offset, Index: int32(len(s.hours))}
 		s.hours = append(s.hours, s.deps.Hour(in))
-		s.records = append(s.records, s.signIn(in, j.term))
+		s.records = append(s.records, s.signIn(in, l, place))
 	}, func(u entra.Unreadable) {
 		m.unreadable.WithLabelValues(u.Reason).Inc()
 		s.tellUnreadable(raw, u, now)
@@ -108,20 +109,21 @@ func (s *Splitter) tellUnreadable(raw *kgo.Record, u entra.Unreadable, now time.
 // sign-ins. It is freed when the last of them is acknowledged.
 const arenaBytes = 64 << 10
 
-// signIn returns the record of a sign-in, in memory of its own.
-func (s *Splitter) signIn(in *detector.SignIn, term signins.Term) *kgo.Record {
+// signIn returns the record of a sign-in that stands in a lane's place, in memory of its own.
+func (s *Splitter) signIn(in *detector.SignIn, l *lane, place signins.Place) *kgo.Record {
 	if cap(s.arena)-len(s.arena) < 4<<10 {
 		s.arena = make([]byte, 0, arenaBytes)
 	}
 	start := len(s.arena)
 	s.arena = append(s.arena, s.deps.UserKey(in)...)
 	middle := len(s.arena)
-	s.arena = signins.Append(s.arena, in, term)
-	end := len(s.arena)
 	key := s.arena[start:middle:middle] // empty for the empty user, never nil
+	partition := kafka.Partition(key, s.deps.Topics.Partitions)
+	s.arena = signins.Append(s.arena, in, l.send(place, partition))
+	end := len(s.arena)
 	return &kgo.Record{
 		Topic:     s.deps.Topics.Signins,
-		Partition: kafka.Partition(key, s.deps.Topics.Partitions),
+		Partition: partition,
 		Key:       key,
 		Value:     s.arena[middle:end:end],
 	}

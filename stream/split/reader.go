@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 const (
@@ -42,23 +44,46 @@ type lane struct {
 	member    string // the group's member id under which it is ours
 	marked    int64  // the offset that may be committed
 	committed int64  // the offset that is; -1: none
-	// begun is closed once an offset is committed: nothing is read before.
-	begun chan struct{}
+	// source is the number of the source that its sign-ins are of. It is fresh until an offset is committed with
+	// it; then begun is closed. Nothing is read before.
+	source uint32
+	fresh  bool
+	begun  chan struct{}
+	// sent is the place of the last sign-in that was sent to each partition of sign-ins, offset -1 before
+	// one was. It is the loop's own.
+	sent []signins.Place
 	// was is the tag that the committed offset came with, tag the one that the next is committed
 	// with: "" where none is known.
 	was, tag string
 }
 
-// newLane returns a lane of which only the committed offset is known, below 0 for none. It
-// counts as one with more to come until a broker has said where it ends.
-func newLane(topic string, partition int32, committed int64) *lane {
-	l := &lane{topic: topic, partition: partition, more: make(chan struct{}, 1), begun: make(chan struct{}), committed: max(committed, -1)}
+// newLane returns a lane whose sign-ins go to so many partitions. Only the committed offset is known of it, below
+// 0 for none, and its source, 0 for none. It counts as one with more to come until a broker has said where it
+// ends.
+func newLane(topic string, partition int32, committed int64, source uint32, partitions int32) *lane {
+	l := &lane{
+		topic: topic, partition: partition, more: make(chan struct{}, 1), begun: make(chan struct{}), committed: max(committed, -1),
+		source: source, sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
+	}
 	l.position, l.end, l.vain = l.committed, math.MaxInt64, -2
 	l.marked = l.committed
-	if l.committed >= 0 {
+	for l.source == 0 {
+		l.source = rand.Uint32()
+	}
+	if l.fresh = committed < 0 || source == 0; !l.fresh {
 		close(l.begun)
 	}
 	return l
+}
+
+// send returns the origin of a sign-in that goes to a partition next.
+func (l *lane) send(place signins.Place, to int32) signins.Origin {
+	o := signins.Origin{Source: signins.Source{Number: l.source, Partition: l.partition}, Place: place}
+	if last := l.sent[to]; last.Offset >= 0 {
+		o.After, o.Follows = last, true
+	}
+	l.sent[to] = place
+	return o
 }
 
 // ask lets the reader fetch when the queue is low.

@@ -78,7 +78,6 @@ import (
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/stream/entra"
 	"github.com/prtwatch/prtwatch/stream/kafka"
-	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // Deps is what a Splitter works with. All of it outlives the Splitter.
@@ -182,7 +181,7 @@ type Splitter struct {
 		ends    *ends                       // where the input ended lately; nil until asked
 		tags    map[string]map[int32]string // what the offsets that were fetched last came with
 		begun   map[string]int              // of how many partitions of a topic they say that there were any
-		term    signins.Term                // in which what is taken now is split
+		sources map[string]map[int32]uint32 // which sources they came with
 		ticked  time.Time
 		handing bool  // a revoke is handing partitions over
 		failure error // why the session ends, nil while all is well
@@ -382,7 +381,6 @@ var over = func() context.Context {
 type job struct {
 	flight *flight
 	record *kgo.Record
-	term   signins.Term
 	tick   time.Time
 }
 
@@ -407,5 +405,5 @@ func (s *Splitter) next(now time.Time) (job, time.Time) {
 		return job{}, until
 	}
 	l.ask()
-	return job{flight: s.mu.flights.start(l, record.Offset+1), record: record, term: s.mu.term}, time.Time{}
+	return job{flight: s.mu.flights.start(l, record.Offset+1), record: record}, time.Time{}
 }

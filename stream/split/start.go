@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -14,14 +13,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/stream/kafka"
-	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // tagPrefix begins what an input offset is committed with. The id of its topic follows: one that
 // is deleted and made again has another id, and its offsets mean other messages; some brokers
 // forget the group's with the topic, others do not. Then comes of how many of its partitions,
 // from the first on, the group had committed offsets by then: so one whose offset expired is told from
-// one that was added. Last come group and number of the term that sign-ins are split in, see signins.Term.
+// one that was added. Last comes the number of the source that its sign-ins are of, see signins.Source.
 const tagPrefix = "prtwatch/1 "
 
 // noID stands for the id of a topic where brokers give none.
@@ -29,10 +27,10 @@ const noID = "-"
 
 // fetched keeps what the group's offsets were committed with, for adopt.
 func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
-	tags, begun, term := make(map[string]map[int32]string), make(map[string]int), signins.Term{}
+	tags, sources, begun := make(map[string]map[int32]string), make(map[string]map[int32]uint32), make(map[string]int)
 	for _, g := range response.Groups {
 		for _, t := range g.Topics {
-			tags[t.Topic] = make(map[int32]string)
+			tags[t.Topic], sources[t.Topic] = make(map[int32]string), make(map[int32]uint32)
 			for _, p := range t.Partitions {
 				if p.Metadata == nil || !strings.HasPrefix(*p.Metadata, tagPrefix) {
 					continue
@@ -45,23 +43,25 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 					n, _ := strconv.Atoi(fields[1])
 					begun[t.Topic] = max(begun[t.Topic], n)
 				}
-				if len(fields) > 3 {
-					group, groupErr := strconv.ParseUint(fields[2], 10, 32)
-					number, numberErr := strconv.ParseUint(fields[3], 10, 64)
-					if t := (signins.Term{Group: uint32(group), Number: number}); groupErr == nil && numberErr == nil && (t.Group != term.Group || term.Before(t)) {
-						term = t
-					}
+				if len(fields) == 3 {
+					number, _ := strconv.ParseUint(fields[2], 10, 32)
+					sources[t.Topic][p.Partition] = uint32(number)
 				}
 			}
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.tags, s.mu.begun = tags, begun
-	if term.Group != 0 && !term.Before(s.mu.term) { // never back, for what is ours already may be split meanwhile
-		s.mu.term = term
-	}
+	s.mu.tags, s.mu.sources, s.mu.begun = tags, sources, begun
 	return nil
+}
+
+// source returns the number that came with the committed offset of a partition, 0 for none: nothing is committed, or
+// another tool has set the offset.
+func (s *Splitter) source(topic string, partition int32) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.sources[topic][partition]
 }
 
 // expired says why a partition without an offset must not be read from anywhere: it had one. It is nil
@@ -96,8 +96,8 @@ func (s *Splitter) begun(topic string) (n int32) {
 }
 
 // committedWith is what goes with an offset.
-func (l *lane) committedWith(begun int32, term signins.Term) string {
-	return fmt.Sprintf("%s %d %d %d", cmp.Or(l.tag, tagPrefix+noID), begun, term.Group, term.Number)
+func (l *lane) committedWith(begun int32) string {
+	return fmt.Sprintf("%s %d %d", cmp.Or(l.tag, tagPrefix+noID), begun, l.source)
 }
 
 // identify asks which topic a lane is of. It ends the stage where that is not the one that it was of
@@ -125,17 +125,6 @@ func (s *Splitter) identify(ctx context.Context, l *lane) error {
 		return err
 	}
 	return nil
-}
-
-// nextTerm is the term of who is given the input in a generation of the group, where the last one was
-// another's: each rebalance has a higher one, and who comes back in the same generation, which a killed
-// static member does, goes by what was committed.
-func nextTerm(last signins.Term, generation int32) signins.Term {
-	for last.Group == 0 { // nothing is committed, or by another tool
-		last.Group = rand.Uint32()
-	}
-	last.Number = max(last.Number+1, uint64(generation)<<16)
-	return last
 }
 
 // mayBegin is asked where the group has committed nothing of the input: it ends the stage where

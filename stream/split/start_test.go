@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/brokertest"
-	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 const ada = "ada@example.com"
@@ -339,53 +338,6 @@ func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
 		err := h.ended(h.run())
 		if err == nil || !strings.Contains(err.Error(), "6 messages are lost") || !strings.Contains(err.Error(), "--reset-offsets") {
 			t.Errorf("Run returned %v, want how many are lost and the remedy", err)
-		}
-	})
-}
-
-func TestEachOwnerOfTheInputHasALaterTerm(t *testing.T) {
-	first := nextTerm(signins.Term{}, 3)
-	if first.Group == 0 {
-		t.Error("it is of no group")
-	}
-	for _, c := range []struct {
-		last       signins.Term
-		generation int32
-	}{
-		{first, 4},                           // a rebalance
-		{first, 3},                           // who was killed and is given the same again
-		{nextTerm(first, 3), 4},              // and then a rebalance
-		{nextTerm(nextTerm(first, 3), 3), 3}, // twice
-	} {
-		if next := nextTerm(c.last, c.generation); !c.last.Before(next) {
-			t.Errorf("after %+v in generation %d comes %+v", c.last, c.generation, next)
-		}
-	}
-}
-
-// The term goes on from owner to owner, whatever was committed in between.
-func TestATermIsCommittedWithTheInputsOffsets(t *testing.T) {
-	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
-		h := newHub(t, b, 1)
-		var last signins.Term
-		for turn := range 3 {
-			r := h.run()
-			h.eventually("active", r.active)
-			b.Produce(h.record(0, turn, message("ada@example.com/0")))
-			h.drained()
-			if err := h.halt(r); err != nil {
-				t.Fatal(err)
-			}
-			var term signins.Term
-			for _, record := range b.ReadAll(h.topics.Signins) {
-				if own := signins.TermOf(record.Value); own.Group != 0 && !own.Before(term) { // a tick has none
-					term = own
-				}
-			}
-			if term.Group == 0 || turn > 0 && !last.Before(term) {
-				t.Errorf("turn %d: after term %+v comes %+v", turn, last, term)
-			}
-			last = term
 		}
 	})
 }
