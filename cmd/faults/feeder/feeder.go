@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,9 @@ const (
 
 // thefts for each 1,000 user-days: many, for what is stolen is what alerts.
 const thefts = 200
+
+// flood is how often a stolen token is used in less than an hour: more alerts than a profile remembers.
+const flood = 400
 
 // Options say what is written where.
 type Options struct {
@@ -99,6 +103,12 @@ func New(o Options) (*Feeder, error) {
 	if f.people, err = tenant.New(options); err != nil {
 		return nil, err
 	}
+	// One flood lies in the backlog, the other in the hours that come after it.
+	for n, at := range []time.Duration{(days/2)*24*time.Hour + 12*time.Hour, days*24*time.Hour - behind/2} {
+		if err := f.flood((n+1)%o.Users, start.Add(at)); err != nil {
+			return nil, err
+		}
+	}
 	options.Seed, options.Users, options.Start, options.Days = o.Random.Uint64(), 5, start.Add((days-1)*24*time.Hour), 1
 	if f.ghosts, err = tenant.New(options); err != nil {
 		return nil, err
@@ -120,6 +130,16 @@ func New(o Options) (*Feeder, error) {
 	f.leaving = start.Add(leave)
 	f.advance()
 	return f, nil
+}
+
+// flood has a user's token used again and again.
+func (f *Feeder) flood(user int, at time.Time) error {
+	theft := tenant.Theft{User: user, UPN: f.people.UPN(user), Start: at, IP: netip.AddrFrom4([4]byte{203, 0, 113, byte(user)}), ASN: 64511}
+	for n := range flood {
+		theft.Steps = append(theft.Steps, tenant.Step{After: time.Duration(n) * 8 * time.Second, App: "Microsoft Office", Resource: "Microsoft Graph"})
+	}
+	_, err := f.people.Steal(theft)
+	return err
 }
 
 // advance goes to the next sign-in of somebody who has not left.
