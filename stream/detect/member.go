@@ -64,8 +64,9 @@ type member struct {
 	signIn   detector.SignIn // reused
 	fenced   bool            // another process took our name: there is nothing to leave
 	fencings kafka.Fencings
-	// ids are those of our last sessions that are over, where the protocol is Consumer, and
-	// whether the group still has to be told so.
+	// id is the one that the client was seen to have last, where the protocol is Consumer, and ids are those that
+	// it had before, and whether the group still has to be told that they are over.
+	id  string
 	ids map[string]bool
 
 	// marks is what the offsets were committed with, by partition. It belongs to the group's
@@ -188,9 +189,8 @@ func (m *member) open() error {
 	}
 	m.client = client
 	m.hangUp = func() {
-		if id, _ := client.GroupMetadata(); id != "" && m.cfg.GroupProtocol == Consumer {
-			m.over(id)
-		}
+		m.look(client)
+		m.is("")
 		hangUp()
 	}
 	return nil
@@ -386,6 +386,7 @@ func (m *member) poll(ctx context.Context, wait time.Duration) error {
 		ctx, cancel = m.roster.pollContext(ctx, wait)
 		defer cancel()
 	}
+	m.look(m.client)
 	fetches := m.client.PollRecords(ctx, min(pollRecords, m.work.pace.records-m.work.records))
 	for _, failed := range fetches.Errors() {
 		if err := m.fetchError(failed); err != nil {

@@ -122,12 +122,28 @@ func (m *member) goodbye(ctx context.Context, client *kgo.Client) {
 // manyIDs is how many ids are kept of sessions that the group was told of.
 const manyIDs = 16
 
-// over notes that the session of an id is over.
-func (m *member) over(id string) {
-	if len(m.ids) >= manyIDs {
-		maps.DeleteFunc(m.ids, func(_ string, untold bool) bool { return !untold })
+// look notes the id of a session. Its client makes it up, and another one where the group refuses that: of a
+// join whose answer was lost the group knows the first.
+func (m *member) look(client *kgo.Client) {
+	if m.cfg.GroupProtocol == Consumer {
+		id, _ := client.GroupMetadata()
+		m.is(id)
 	}
-	m.ids[id] = true
+}
+
+// is notes that the member is known by id from now on, by none where that is empty, and no longer by the one of
+// before.
+func (m *member) is(id string) {
+	if id == m.id {
+		return
+	}
+	if m.id != "" {
+		if len(m.ids) >= manyIDs {
+			maps.DeleteFunc(m.ids, func(_ string, untold bool) bool { return !untold })
+		}
+		m.ids[m.id] = true
+	}
+	m.id = id
 }
 
 // untold reports whether the group has yet to be told of the end of a session.
@@ -168,8 +184,8 @@ func (m *member) taken() bool {
 	if err != nil || !held {
 		return false // as far as anyone can tell
 	}
-	current, _ := m.client.GroupMetadata()
-	if _, past := m.ids[id]; !past && id != current {
+	m.look(m.client)
+	if _, past := m.ids[id]; !past && id != m.id {
 		return true
 	}
 	if err := m.depart(ctx, m.asking, m.name, id); err != nil {

@@ -229,6 +229,37 @@ func TestAGoodbyeThatWasLostIsSaidAgain(t *testing.T) {
 	}
 }
 
+// The group takes a member in and the client does not hear of it: it joins under another id, and is refused the
+// name that its first one has.
+func TestAnIdThatTheClientGaveUpIsNoTwin(t *testing.T) {
+	b := brokertest.Fake(t)
+	h, cluster := newHouse(t, b), b.Embedded().Cluster
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	var fenced, stale, refused atomic.Bool
+	cluster.ControlKey(int16(kmsg.ConsumerGroupHeartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		response := request.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
+		switch epoch := request.(*kmsg.ConsumerGroupHeartbeatRequest).MemberEpoch; {
+		case epoch > 0 && fenced.CompareAndSwap(false, true):
+			response.ErrorCode = kerr.FencedMemberEpoch.Code
+		case epoch == 0 && fenced.Load() && stale.CompareAndSwap(false, true):
+			response.ErrorCode = kerr.StaleMemberEpoch.Code
+		default:
+			refused.CompareAndSwap(false, epoch == 0 && stale.Load())
+			return nil, nil, false
+		}
+		return response, nil, true
+	})
+	one := h.start("one", t.TempDir(), speaking(detect.Consumer), func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
+	h.until("the client to join under another id", refused.Load)
+	h.produce(signIn("thief", ada, "203.0.113.9", "64511", 1))
+	h.judged()
+	h.wantAlerts("first", "thief")
+	if err := one.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The broker answers a JoinGroup when the whole group has joined. Who stops while it waits for
 // that is not in the group any more, or the rest would wait for it.
 func TestWhoStopsWhileItJoinsLeavesNothingInTheGroup(t *testing.T) {

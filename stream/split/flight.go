@@ -10,10 +10,9 @@ import (
 
 // flight is one input message on its way to the internal topics, or a tick.
 type flight struct {
-	of     *flights
-	number uint64 // by which flights are counted, from 1
-	lane   *lane  // nil: moves no offset
-	next   int64  // the input offset to mark when it is done
+	of   *flights
+	lane *lane // nil: moves no offset
+	next int64 // the input offset to mark when it is done
 	// airborne counts the records that are not acknowledged, and one for the loop while it
 	// still adds some.
 	airborne atomic.Int32
@@ -25,9 +24,6 @@ type flight struct {
 type flights struct {
 	queue []*flight
 	bytes int64 // of all that are queued
-	// started is the number of the last flight, landed that of the last one that has left the
-	// queue.
-	started, landed uint64
 	// crashed: a record was given up. Nothing is marked any more, and nobody waits.
 	crashed bool
 }
@@ -40,8 +36,7 @@ func (q *flights) start(l *lane, next int64) *flight {
 }
 
 func (q *flights) line(f *flight) {
-	q.started++
-	f.of, f.number = q, q.started
+	f.of = q
 	q.queue = append(q.queue, f)
 }
 
@@ -61,7 +56,6 @@ func (q *flights) settle() {
 		q.queue[0] = nil
 		q.queue = q.queue[1:]
 		q.bytes -= f.bytes
-		q.landed = f.number
 		if f.lane != nil && f.lane.owned && !q.crashed {
 			f.lane.marked = f.next
 		}

@@ -312,7 +312,7 @@ func (s *Splitter) commit(lanes []*lane) {
 	if all {
 		lanes = s.mu.merge.lanes
 	}
-	marks, landed := marksOf(lanes), s.mu.flights.landed
+	marks := marksOf(lanes)
 	s.mu.Unlock()
 	if len(marks) > 0 && !s.send(marks) {
 		return
@@ -324,9 +324,6 @@ func (s *Splitter) commit(lanes []*lane) {
 			l.fresh = false
 			close(l.begun)
 		}
-	}
-	if all {
-		s.mu.reach.committed(landed)
 	}
 	s.mu.Unlock()
 	s.rouse()

@@ -33,7 +33,6 @@ type hub struct {
 	cfg    Config
 	start  Start
 
-	maxAhead time.Duration
 	fill     time.Duration // for how long batches fill; 0: as long as they do
 	instance string        // of what is started next
 	accept   bool          // a loss
@@ -97,8 +96,8 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 	ctx, stop := context.WithCancel(context.Background())
 	s := New(h.cfg, Deps{
 		Input: input, Internal: internal, InputTopics: []string{h.raw}, Start: h.start, Topics: h.topics,
-		UserKey: func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
-		Hour:    func(s *detector.SignIn) int32 { return detector.HourOf(s.Generated) }, MaxAhead: h.maxAhead, CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept,
+		UserKey:    func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
+		CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept,
 		Log:     slog.New(slog.DiscardHandler),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})

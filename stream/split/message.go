@@ -2,7 +2,6 @@ package split
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,76 +17,35 @@ var noCtx = context.Background()
 
 // message splits one input message: a record for each sign-in, a dead letter for what
 // cannot be read.
-func (s *Splitter) message(ctx context.Context, j job, now time.Time) {
+func (s *Splitter) message(j job, now time.Time) {
 	defer s.release(j.flight)
 	if j.record.Attrs.IsControl() {
 		return // nothing but an offset
 	}
 	raw, m, l := j.record, s.deps.Metrics, j.flight.lane
 	clear(s.records)
-	s.records, s.hours = s.records[:0], s.hours[:0]
+	s.records = s.records[:0]
+	signIns := int32(0)
 	skipped := s.decoder.Decode(raw.Value, func(in *detector.SignIn) {
 		if raw.Timestamp.Unix() > 0 { // a record may have none
 			in.Arrived = raw.Timestamp
 		}
-		place := signins.Place{Offset: raw.Offset, Index: int32(len(s.hours))}
-		s.hours = append(s.hours, s.deps.Hour(in))
-		s.records = append(s.records, s.signIn(in, l, place))
+		s.records = append(s.records, s.signIn(in, l, signins.Place{Offset: raw.Offset, Index: signIns}))
+		signIns++
 	}, func(u entra.Unreadable) {
 		m.unreadable.WithLabelValues(u.Reason).Inc()
 		s.tellUnreadable(raw, u, now)
 		s.records = append(s.records, kafka.DeadLetter(s.deps.Topics.DeadLetter, raw, u.Record, u.Reason, u.Bytes))
 	})
-	if !s.mayGoOut(ctx, j) {
-		return
-	}
 	for _, r := range s.records {
 		s.produce(j.flight, r)
 	}
 	fault.Pass(fault.SplitProduced)
 	m.messages.Inc()
 	m.bytes.Add(float64(len(raw.Value)))
-	m.signIns.Add(float64(len(s.hours)))
+	m.signIns.Add(float64(signIns))
 	m.skipped.Add(float64(skipped))
 	m.age.Observe(now.Sub(raw.Timestamp).Seconds())
-}
-
-// mayGoOut waits until the message in hand is within the span of what is committed. Where the
-// stage ends or the partition is withdrawn meanwhile, it reports false and the flight moves no
-// offset: whoever reads the partition next splits the message.
-func (s *Splitter) mayGoOut(ctx context.Context, j job) bool {
-	if len(s.hours) == 0 {
-		return true
-	}
-	slices.Sort(s.hours)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	reach := &s.mu.reach
-	hour := reach.pass(s.hours[(len(s.hours)-1)/2])
-	for {
-		// First: where all partitions are gone there is nothing left to commit, and so no wait.
-		l := j.flight.lane
-		if ctx.Err() != nil || s.mu.merge.find(l.topic, l.partition) != l {
-			j.flight.lane = nil
-			return false
-		}
-		beyond := reach.beyond(hour)
-		if beyond > reach.span/2 && reach.nearer(s.mu.flights.landed) { // else it helps nobody, and a landing wakes us
-			s.hurry()
-		}
-		if beyond < reach.span {
-			break
-		}
-		s.mu.Unlock()
-		s.sendOff()
-		select {
-		case <-ctx.Done():
-		case <-s.wake:
-		}
-		s.mu.Lock()
-	}
-	reach.goesOut(j.flight.number, hour)
-	return true
 }
 
 // tellEvery is how often dead letters are logged, for the topic has them all; and waits in vain, which

@@ -16,8 +16,7 @@
 //   - The group client's callbacks (group.go) add and remove partitions. That client reads
 //     nothing: it does membership and commits. A goroutine polls it for its errors only.
 //   - The producer's acknowledgements (flight.go) come on kgo's goroutine.
-//   - The keeper (keeper.go) commits each second, and sooner where the loop runs far ahead of
-//     that in the sign-ins' time (reach.go). Another goroutine asks where the input ends.
+//   - The keeper (keeper.go) commits each second. Another goroutine asks where the input ends.
 //
 // All that they share is behind Splitter.mu, held for moments and never while anything
 // waits for a broker. One commits at a time (Splitter.committing).
@@ -29,8 +28,8 @@
 // queue when all before it have, and only then its partition's offset is marked, and what is
 // marked may be committed. So a committed offset says that everything before it in that
 // partition is in prtwatch.signins or in the dead-letter topic. A produce that the client
-// gives up on ends the stage: its flight never lands, and nothing after it is marked. How much
-// comes again after a crash is bounded in the sign-ins' own time: see reach.
+// gives up on ends the stage: its flight never lands, and nothing after it is marked. What comes again
+// after a crash comes from the same places, by which the next stage knows it: see signins.Origin.
 //
 // Losing a partition is the race to watch. Say this process is stopped (SIGSTOP, a long
 // pause) until its session is over, another member has taken the partition over and has
@@ -93,12 +92,6 @@ type Deps struct {
 	Topics kafka.Topics
 	// UserKey returns the key of a sign-in (Detector.UserKey).
 	UserKey func(*detector.SignIn) string
-	// Hour returns the hour that a sign-in is judged at (Detector.Hour).
-	Hour func(*detector.SignIn) int32
-	// MaxAhead is how far, in the sign-ins' own time, what is split may be ahead of what is
-	// committed, and so how far behind its user's newest hour a sign-in can come again after
-	// a crash. Below an hour it is one.
-	MaxAhead time.Duration
 	// Instance names this process among those of the group, and outlives it; where it is empty,
 	// one that was killed comes back as a stranger, and waits for its own session to end.
 	Instance string
@@ -164,7 +157,6 @@ type Splitter struct {
 	decoder *entra.Decoder
 	arena   []byte
 	records []*kgo.Record // of the message in hand
-	hours   []int32       // of its sign-ins
 	held    bool          // records may wait for their batches to fill
 	told    time.Time     // when a dead letter was logged last
 	untold  int           // dead letters since
@@ -174,7 +166,6 @@ type Splitter struct {
 		sync.Mutex
 		merge   merge
 		flights *flights
-		reach   reach
 		joined  bool                        // the group has told us what is ours, be it nothing
 		fenced  bool                        // another member has our name: there is nothing to leave
 		silent  bool                        // a lost connection to the group was logged already
@@ -210,7 +201,7 @@ func (s *Splitter) fresh() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.merge.lanes, s.mu.merge.blocked = nil, time.Time{}
-	s.mu.flights, s.mu.reach = &flights{}, newReach(s.deps.MaxAhead)
+	s.mu.flights = &flights{}
 	s.mu.joined, s.mu.fenced, s.mu.silent, s.mu.handing = false, false, false, false
 	s.mu.ends, s.mu.failure = nil, nil
 }
@@ -341,7 +332,7 @@ func (s *Splitter) split(ctx context.Context) {
 		job, until := s.next(now)
 		switch {
 		case job.record != nil:
-			s.message(ctx, job, now)
+			s.message(job, now)
 			continue
 		case !job.tick.IsZero():
 			s.tick(job)

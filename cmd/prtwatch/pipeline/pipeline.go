@@ -183,8 +183,8 @@ func (pl *Pipeline) makeSplitter(context.Context) error {
 	}
 	pl.splitter = split.New(pl.settings.Split, split.Deps{
 		Input: pl.input, Internal: pl.internal, InputTopics: pl.settings.Input.Topics, Start: start, Topics: pl.settings.Topics,
-		UserKey: pl.detector.UserKey, Hour: pl.detector.Hour, Instance: pl.instance, AcceptLoss: pl.AcceptLoss,
-		MaxAhead: pl.settings.State.Lateness / 2, CommitPace: pl.settings.InputCluster().CommitPace(),
+		UserKey: pl.detector.UserKey, Instance: pl.instance, AcceptLoss: pl.AcceptLoss,
+		CommitPace: pl.settings.InputCluster().CommitPace(),
 		Log: pl.Log.With("stage", Split), Metrics: split.NewMetrics(pl.Registry),
 	})
 	return nil
