@@ -16,7 +16,7 @@ type flight struct {
 	// airborne counts the records that are not acknowledged, and one for the loop while it
 	// still adds some.
 	airborne atomic.Int32
-	bytes    int64         // of the records, the loop's until it lets go
+	bytes    int64         // of it and its records, the loop's until it lets go
 	passed   chan struct{} // closed when the flight leaves the queue; nil where nobody waits
 }
 
@@ -28,8 +28,10 @@ type flights struct {
 	crashed bool
 }
 
+// start puts a flight in the queue. It weighs something without a record too: it waits behind what has
+// not landed.
 func (q *flights) start(l *lane, next int64) *flight {
-	f := &flight{lane: l, next: next}
+	f := &flight{lane: l, next: next, bytes: recordOverhead}
 	f.airborne.Store(1)
 	q.line(f)
 	return f

@@ -27,7 +27,7 @@ type merge struct {
 // queue is what has been read of one partition and is yet to be merged.
 type queue struct {
 	records []*kgo.Record // control records too: they move the position, in order
-	bytes   int           // of the values in records
+	bytes   int           // of the values in records, with recordOverhead for each
 	// position is the next offset to come from the broker, -1 while that is not known; end is
 	// where the latest fetch saw the partition end, as far as read committed can see. More is
 	// known to be there while position < end; of a partition whose leader has not answered
@@ -42,7 +42,7 @@ type queue struct {
 // add appends what a fetch brought. An end below 0 is unknown.
 func (q *queue) add(records []*kgo.Record, end int64) {
 	for _, r := range records {
-		q.bytes += len(r.Value)
+		q.bytes += len(r.Value) + recordOverhead
 		q.position = r.Offset + 1
 	}
 	q.records = append(q.records, records...)
@@ -59,7 +59,7 @@ func (q *queue) pop() *kgo.Record {
 	r := q.records[0]
 	q.records[0] = nil // what is taken must not be kept alive by its neighbours
 	q.records = q.records[1:]
-	q.bytes -= len(r.Value)
+	q.bytes -= len(r.Value) + recordOverhead
 	if !r.Attrs.IsControl() {
 		q.newest = r.Timestamp
 	}

@@ -112,8 +112,8 @@ const (
 	commitEvery = time.Second
 	endsEvery   = 5 * time.Second
 
-	// maxInFlight bounds what is produced and not yet acknowledged, in bytes with
-	// recordOverhead for each record. At 100,000 sign-ins a second it lasts 200 ms.
+	// maxInFlight bounds what is taken and has not yet landed, in bytes with recordOverhead for
+	// each message and each record of it. At 100,000 sign-ins a second it lasts 200 ms.
 	maxInFlight    = 16 << 20
 	recordOverhead = 256
 
