@@ -54,6 +54,21 @@ func (in *installation) wantEveryRow() (repeated int) {
 	return len(c.repeated)
 }
 
+// Nor producer ids for idempotence, which older brokers give to those alone who have the right to it.
+func TestAtLeastOnceWithoutProducerIDsNoAlertIsMissing(t *testing.T) {
+	t.Parallel()
+	b := withoutTransactions(t)
+	in := newInstallation(t, b)
+	in.config = append(in.config, "--set", "delivery=at-least-once")
+	in.fillWith(busy())
+	b.RefuseProducerIDs(kerr.ClusterAuthorizationFailed)
+	i := in.start(t.TempDir())
+	in.done()
+	i.says("the brokers give no producer ids")
+	i.stop()
+	t.Logf("%d alerts came again", in.wantEveryRow())
+}
+
 func TestAtLeastOnceAKilledInstanceRepeatsAlertsAndLosesNone(t *testing.T) {
 	t.Parallel()
 	b := withoutTransactions(t)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -156,6 +157,18 @@ func (b *Broker) Deafen(members ...string) {
 		cluster.KeepControl()
 		r := request.(*kmsg.HeartbeatRequest)
 		return r.ResponseKind(), nil, len(members) == 0 || slices.Contains(members, r.MemberID)
+	})
+}
+
+// RefuseProducerIDs has no producer get an id any more, be it for transactions or for idempotence. The
+// broker is embedded; what Produce was called for before goes on.
+func (b *Broker) RefuseProducerIDs(refusal *kerr.Error) {
+	cluster := b.embedded.Cluster
+	cluster.ControlKey(int16(kmsg.InitProducerID), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		response := request.ResponseKind().(*kmsg.InitProducerIDResponse)
+		response.ErrorCode = refusal.Code
+		return response, nil, true
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/fault"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 // handOverWithin is for how long a revoke waits for the work in hand. Heartbeats go on
@@ -30,7 +31,7 @@ type atLeastOnce struct {
 func (d *atLeastOnce) open(opts []kgo.Opt) (*kgo.Client, error) {
 	opts = append(opts, kgo.DisableAutoCommit())
 	if d.bare {
-		opts = append(opts, kgo.DisableIdempotentWrite())
+		opts = append(opts, kafka.WithoutProducerID()...)
 	}
 	d.looked = time.Now()
 	return kgo.NewClient(opts...)
@@ -101,7 +102,7 @@ func (d *atLeastOnce) produce(ctx context.Context, records func(context.Context,
 	switch {
 	case err == nil:
 		return nil
-	case refused(err) && !d.bare:
+	case kafka.Refused(err) && !d.bare:
 		d.bare = true
 		return fmt.Errorf("%w: the brokers refuse an idempotent producer (%v); going on without", errRebuild, err)
 	}
@@ -180,18 +181,4 @@ func (m *member) handOver() (done func()) {
 		m.log.Warn("handing partitions over before what is judged is written; some alerts may come again")
 		return func() {}
 	}
-}
-
-// refused reports whether a broker said that it will not have what a producer asked for,
-// rather than that it cannot now.
-func refused(err error) bool {
-	for _, final := range []error{
-		kerr.UnsupportedVersion, kerr.InvalidRequest, kerr.UnsupportedForMessageFormat,
-		kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
-	} {
-		if errors.Is(err, final) {
-			return true
-		}
-	}
-	return false
 }

@@ -83,6 +83,19 @@ func TestAtLeastOnceNeedsNoTransactions(t *testing.T) {
 	})
 }
 
+func TestAtLeastOnceNeedsNoProducerIDs(t *testing.T) {
+	b := brokertest.Fake(t)
+	h := newHouse(t, b)
+	h.produce(
+		signIn("first", ada, "192.0.2.1", "64500", 0),
+		signIn("thief", ada, "203.0.113.9", "64511", 2),
+	)
+	b.RefuseProducerIDs(kerr.ClusterAuthorizationFailed)
+	h.start("one", t.TempDir(), atLeastOnce)
+	h.judged()
+	h.wantAlerts("first", "thief")
+}
+
 func TestExactlyOnceSaysThatTransactionsAreRefused(t *testing.T) {
 	b := brokertest.Fake(t)
 	withoutTransactions(b)

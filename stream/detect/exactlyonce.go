@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/fault"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 // delivery is how what was judged leaves a member: what differs between brokers with
@@ -79,7 +80,7 @@ func (d *exactlyOnce) write(ctx context.Context) (committed bool, err error) {
 		return false, d.transactionError("beginning a transaction", err)
 	}
 	if err := d.produce(ctx); err != nil {
-		if refused(err) {
+		if kafka.Refused(err) {
 			return false, d.transactionError("writing a transaction", err)
 		}
 		// A record that was refused must not be missing from a committed transaction.
@@ -137,7 +138,7 @@ func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 // transactionError says what to do where brokers will have no transactions, which another
 // session could not change.
 func (d *exactlyOnce) transactionError(doing string, err error) error {
-	if refused(err) {
+	if kafka.Refused(err) {
 		return fmt.Errorf("%s: the brokers refuse transactions (%w); set `delivery: at-least-once`, or grant this user "+
 			"the transactional ids that begin with %s", doing, err, d.cfg.Group+"-")
 	}

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 // flight is one input message on its way to the internal topics, or a tick.
@@ -67,18 +69,25 @@ func (q *flights) settle() {
 	}
 }
 
+// errNoProducerID ends a session with an idempotent producer.
+var errNoProducerID = errors.New("the brokers give no producer id")
+
 // produce puts a record on the flight. It does not wait: the loop takes no message while
 // too much is in the air.
 func (s *Splitter) produce(f *flight, r *kgo.Record) {
 	f.airborne.Add(1)
 	s.held = true
 	f.bytes += int64(len(r.Key)+len(r.Value)) + recordOverhead
+	bare := s.bare // as the client is that is asked
 	// Not the context of Run: what is buffered when it ends still has to go out.
 	s.producer.Produce(noCtx, r, func(r *kgo.Record, err error) {
 		switch {
 		case err == nil:
 			s.land(f)
 		case errors.Is(err, kgo.ErrClientClosed): // not committed: it is split again
+			s.crash(f)
+		case kafka.Refused(err) && !bare:
+			s.fail(fmt.Errorf("producing to topic %s: %w (%w)", r.Topic, errNoProducerID, err))
 			s.crash(f)
 		default:
 			s.fail(fmt.Errorf("producing a record of %d bytes to topic %s partition %d: %w", len(r.Key)+len(r.Value), r.Topic, r.Partition, err))

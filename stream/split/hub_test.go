@@ -36,6 +36,7 @@ type hub struct {
 	fill     time.Duration // for how long batches fill; 0: as long as they do
 	instance string        // of what is started next
 	accept   bool          // a loss
+	atLeast  bool          // delivery is at least once
 
 	input    []kgo.Opt          // of the clients of the input; nil: of those of b
 	internal *brokertest.Broker // where the internal topics are
@@ -97,7 +98,7 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 	s := New(h.cfg, Deps{
 		Input: input, Internal: internal, InputTopics: []string{h.raw}, Start: h.start, Topics: h.topics,
 		UserKey:    func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
-		CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept,
+		CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept, AtLeastOnce: h.atLeast,
 		Log:     slog.New(slog.DiscardHandler),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})

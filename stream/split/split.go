@@ -31,6 +31,9 @@
 // gives up on ends the stage: its flight never lands, and nothing after it is marked. What comes again
 // after a crash comes from the same places, by which the next stage knows it: see signins.Origin.
 //
+// Where brokers give no producer ids, delivery at least once goes on in a session without
+// idempotence: a request that was sent again may repeat sign-ins, in order (kafka.WithoutProducerID).
+//
 // Losing a partition is the race to watch. Say this process is stopped (SIGSTOP, a long
 // pause) until its session is over, another member has taken the partition over and has
 // committed far ahead. We wake with flights in the air. Their acknowledgements come, we mark
@@ -98,6 +101,9 @@ type Deps struct {
 	// AcceptLoss reads from Start where the group has committed nothing though sign-ins were split,
 	// instead of ending.
 	AcceptLoss bool
+	// AtLeastOnce goes on without idempotence where the brokers of Internal give no producer ids,
+	// instead of ending.
+	AtLeastOnce bool
 	// CommitPace is how soon after one commit the next may follow.
 	CommitPace time.Duration
 	// Log gets what an operator should know.
@@ -161,6 +167,7 @@ type Splitter struct {
 	told    time.Time     // when a dead letter was logged last
 	untold  int           // dead letters since
 	missed  time.Time     // when a wait in vain was logged last
+	bare    bool          // the brokers give no producer ids: without idempotence
 
 	mu struct {
 		sync.Mutex
@@ -220,20 +227,26 @@ func (s *Splitter) Ready() (bool, string) {
 // Run splits until ctx is done; then it lets what is in the air land, commits, leaves the
 // group and returns nil, within kafka.LeaveWithin even when brokers are away. It returns an
 // error when it cannot go on: a committed offset that is out of range, a record that cannot be
-// produced, or another process under the same instance name. It is called once.
+// produced, brokers that refuse idempotence (but see Deps.AtLeastOnce), or another process under
+// the same instance name. It is called once.
 func (s *Splitter) Run(ctx context.Context) error {
 	for {
 		err := s.session(ctx)
+		warning := "the group knows us no more; joining it anew"
 		switch {
 		case errors.Is(err, errThrownOut):
 		case errors.Is(err, kerr.FencedInstanceID) && !s.twin():
+		case errors.Is(err, errNoProducerID) && !s.deps.AtLeastOnce:
+			return fmt.Errorf("%w; grant this user IdempotentWrite on the cluster, or set `delivery: at-least-once`", err)
+		case errors.Is(err, errNoProducerID):
+			s.bare, warning = true, "the brokers give no producer ids; going on without, in a new session"
 		default:
 			return err
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.deps.Log.Warn("the group knows us no more; joining it anew", "group", s.cfg.Group, "name", s.deps.Instance, "reason", err)
+		s.deps.Log.Warn(warning, "group", s.cfg.Group, "name", s.deps.Instance, "reason", err)
 		s.fresh()
 	}
 }
@@ -281,7 +294,11 @@ func (s *Splitter) session(ctx context.Context) error {
 func (s *Splitter) connect(ctx, farewell context.Context) (err error) {
 	var alive context.Context
 	alive, s.hangUp = context.WithCancel(farewell)
-	s.producer, err = kgo.NewClient(slices.Concat(s.deps.Internal, []kgo.Opt{
+	var idempotence []kgo.Opt // the client's own
+	if s.bare {
+		idempotence = kafka.WithoutProducerID()
+	}
+	s.producer, err = kgo.NewClient(slices.Concat(s.deps.Internal, idempotence, []kgo.Opt{
 		kgo.WithContext(alive),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(s.fillFor), // not waited for while caught up: see sendOff
