@@ -288,3 +288,32 @@ func TestWhatIsOursAgainUnderAnotherIdIsReadAnew(t *testing.T) {
 		return true
 	})
 }
+
+// What a member that was thrown out had in the air never lands, for its producer is closed. It is nothing to what
+// it takes from then on.
+func TestWhoIsThrownOutWithRecordsInTheAirCommitsAgainAfterwards(t *testing.T) {
+	t.Parallel()
+	b := brokertest.Fake(t)
+	h := newHub(t, b, 1)
+	release := h.holdProduce(h.topics.Signins)
+	r := h.run()
+	h.eventually("active", r.active)
+	h.drained() // the offset that reading starts at
+	before := r.everything()[0]
+	id, _ := r.group.GroupMetadata()
+	b.Deafen(id)
+	b.Produce(h.record(0, 0, message("ada@example.com/0")))
+	h.eventually("it is in the air", func() bool { return count(r.deps.Metrics.messages) == 1 })
+	h.expel(id)
+	r.group.ForceRebalance()
+	h.eventually("it begins anew", func() bool {
+		lanes := r.everything()
+		return len(lanes) == 1 && lanes[0] != before
+	})
+	release()
+	b.Produce(h.record(0, 1, message("ada@example.com/1")))
+	h.drained()
+	if err := h.halt(r); err != nil {
+		t.Error(err)
+	}
+}
