@@ -159,7 +159,7 @@ func (s *story) sum(judged int) {
 	if len(s.mu.delays) > 0 {
 		slowest = slices.Max(s.mu.delays)
 	}
-	s.line("end", "%d sign-ins judged. Thieves used a token %d times, %d of them where the query does not look; %d alerted. The slowest alert took %d ms.",
+	s.line("end", "%d sign-ins judged. Thieves used a token %d times, %d of them where the query does not look; %d alerted; the slowest alert took %d ms.",
 		judged, s.mu.used, s.mu.unseen, s.mu.caught, slowest.Milliseconds())
 	s.line("", `Next: README.md, "Against your own Kafka".`)
 }
