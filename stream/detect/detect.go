@@ -10,7 +10,8 @@
 //   - the group's callbacks (kgo's goroutine): they note what was assigned and what was
 //     revoked in the member's roster and wake the member, no more;
 //   - a restore a partition (a goroutine of ours): it leases the partition's state, brings it
-//     to the end of the baseline topic and hands it to the member through the roster.
+//     to the end of the baseline topic, by turns with others, and hands it to the member through
+//     the roster.
 //
 // # Why nothing is lost or doubled
 //
@@ -88,9 +89,10 @@ type Deps struct {
 	patience time.Duration // of a restore in which nothing moves: see restorePatience
 	sayEvery time.Duration // see sayEvery
 	settling time.Duration // see settling
+	turn     time.Duration // see turnWithin
 	pace     func() pace   // of the next transaction
 
-	restores *semaphore.Weighted // of all members; set by New
+	restores *semaphore.Weighted // turns of all members, see turns; set by New, unless a test has
 }
 
 func (d *Deps) lookEvery() time.Duration {
@@ -116,7 +118,9 @@ type Stage struct {
 
 // New returns a Stage for a valid configuration.
 func New(cfg Config, deps Deps) *Stage {
-	deps.restores = semaphore.NewWeighted(restoresAtOnce)
+	if deps.restores == nil {
+		deps.restores = semaphore.NewWeighted(restoresAtOnce)
+	}
 	s := &Stage{cfg: cfg, deps: deps}
 	n := cfg.Members
 	if n == 0 {

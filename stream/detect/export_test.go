@@ -1,9 +1,18 @@
 package detect
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
 
 // SetPatience sets for how long a restore waits for the next record.
 func SetPatience(d *Deps, patience time.Duration) { d.patience = patience }
+
+// SetTurns sets of what restores take one each while they read, and for how long nothing may come then at first.
+func SetTurns(d *Deps, turns *semaphore.Weighted, within time.Duration) {
+	d.restores, d.turn = turns, within
+}
 
 // SetSayEvery sets how often a restore that takes long says how far it is.
 func SetSayEvery(d *Deps, every time.Duration) { d.sayEvery = every }

@@ -216,10 +216,6 @@ func (m *member) startAt(partition int32, committed int64, mark string, at ends)
 	return committed, nil
 }
 
-// restoresAtOnce is how many partitions of a process are restored at the same time. Each has a client that
-// buffers twice fetchBytes and a batch for Pebble: 32 of them took a gigabyte, and were no faster.
-const restoresAtOnce = 4
-
 // restore leases the partition's state, brings it to where the baseline partition ended when
 // the assignment began, and hands it to the member. Its sign-ins are read from start; committed is the
 // group's offset, negative where there is none, and mark what came with it.
@@ -231,10 +227,6 @@ func (m *member) restore(a *assignment, start, committed int64, mark string, at 
 	first := committed < 0
 	// Whether the state goes with offsets of another topic, or with those that an operator set, it does not say.
 	anew := first || !ours || m.baseline.another(mark)
-	if m.deps.restores.Acquire(a.ctx, 1) != nil {
-		return // it is not ours any more
-	}
-	defer m.deps.restores.Release(1)
 	if err := m.bring(a, at, first, anew); err != nil && a.ctx.Err() == nil {
 		m.fail(err)
 	}
@@ -326,17 +318,18 @@ func (m *member) begin(a *assignment, lease *state.Partition, start, end int64) 
 // of end where it has to be mended (see mend.go). A read that is broken off is gone on with from
 // there by the next one.
 func (m *member) read(a *assignment, lease *state.Partition, from, end int64, last time.Time) (upTo int64, _ time.Time, err error) {
-	at := progress{from: from, at: from, end: end, began: time.Now()}
+	at := progress{from: from, at: from, end: end}
 	if from >= end {
 		m.roster.progress(a, at)
 		return end, last, nil
 	}
 	upTo = from
-	said := at.began
+	said := time.Now()
 	m.restoring(a, at)
 	defer m.deps.Metrics.restored(a.partition)
 	overwritten := make(map[string]bool)
-	err = m.span(a.ctx, a.partition, from, end, m.restorePatience(), func(r *kgo.Record) error {
+	reading := turns{member: m, of: a, at: &at}
+	reading.take = func(r *kgo.Record) error {
 		m.deps.Metrics.restoreRecords.Inc()
 		if r.Timestamp.After(last) {
 			last = r.Timestamp
@@ -354,7 +347,8 @@ func (m *member) read(a *assignment, lease *state.Partition, from, end int64, la
 			overwritten[string(r.Key)] = true
 		}
 		return err
-	}, func(next int64) {
+	}
+	reading.moved = func(next int64) {
 		if len(overwritten) == 0 {
 			upTo = next
 			lease.Advance(m.baseline.checkpoint(upTo, last))
@@ -368,11 +362,10 @@ func (m *member) read(a *assignment, lease *state.Partition, from, end int64, la
 			m.log.Info("restoring a partition", "partition", a.partition, "records", at.done(), "of", end-from,
 				"per_second", int64(perSecond), "left", roundUp(left), "since", now.Sub(a.since).Round(time.Second))
 		}
-	})
-	a.overwritten = overwritten
-	if err != nil && a.ctx.Err() != nil {
-		err = errors.Join(err, lease.Restored(m.baseline.checkpoint(upTo, last)))
 	}
+	reading.keep = func() error { return lease.Restored(m.baseline.checkpoint(upTo, last)) }
+	err = reading.read()
+	a.overwritten = overwritten
 	return upTo, last, err
 }
 
@@ -390,9 +383,12 @@ func (m *member) restorePatience() time.Duration {
 	return max(stalled, 2*m.cfg.TransactionTimeout)
 }
 
+// errStill is what span gives up with where nothing comes.
+var errStill = errors.New("the leader has records there and sends none")
+
 // span reads the committed records of the baseline partition at offsets [from, end), and tells
-// moved now and then up to where it has come. It gives up when nothing comes for as long as
-// patience.
+// moved now and then up to where it has come. It gives up with errStill when nothing comes for as
+// long as patience.
 func (m *member) span(ctx context.Context, partition int32, from, end int64, patience time.Duration, take func(*kgo.Record) error, moved func(at int64)) error {
 	opts := append([]kgo.Opt(nil), m.deps.Client...)
 	opts = append(opts,
@@ -427,8 +423,10 @@ func (m *member) span(ctx context.Context, partition int32, from, end int64, pat
 		if fetches.NumRecords() > 0 {
 			last = time.Now()
 		} else if time.Since(last) > patience {
-			err := fmt.Errorf("restoring partition %d of %s: nothing came for %s at offset %d of %d", partition, m.baseline.name, patience, at, end)
-			return errors.Join(err, reason)
+			if reason != nil {
+				return fmt.Errorf("%w: %w", errStill, reason)
+			}
+			return errStill
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
 			r := records.Next()
