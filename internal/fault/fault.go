@@ -27,7 +27,7 @@ const (
 	DetectCommitted Point = "detect-committed" // it is committed, nothing is in Pebble
 	DetectKeeping   Point = "detect-keeping"   // one of its partitions is in Pebble
 	DetectKept      Point = "detect-kept"      // all are
-	DetectFinished  Point = "detect-finished"  // a clean stop has written its last checkpoints
+	DetectFinished  Point = "detect-finished"  // a clean stop has left the group, and not given its partitions back
 )
 
 // Points returns all steps.

@@ -148,7 +148,7 @@ func (d *atLeastOnce) acknowledge(ctx context.Context) error {
 	}
 	for _, a := range pending {
 		a.committed, a.committedHour = a.position, a.hour
-		a.last = asked
+		a.last = asked // as the next checkpoint says, which is a minute away where a splitter writes its ticks
 	}
 	fault.Pass(fault.DetectOffsets)
 	return nil

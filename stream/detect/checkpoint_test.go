@@ -77,6 +77,30 @@ func (h *house) asOf(dir string, at time.Time) {
 	}
 }
 
+// When the group takes offsets nobody else has written before, be it that nothing came but ticks. So a partition in
+// which nothing happens for days is not restored whole for fear of deletions that were missed.
+func TestACheckpointIsAsOfATickAgo(t *testing.T) {
+	for _, delivery := range deliveries {
+		t.Run(delivery.name, func(t *testing.T) {
+			t.Parallel()
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+				h, dir := newHouse(t, b), t.TempDir()
+				one := h.start("one", dir, alone, delivery.option)
+				h.hour(0)
+				newest := time.Now()
+				for hour := range 2 {
+					h.tick(hour)
+					h.judged()
+				}
+				if err := one.stop(); err != nil {
+					t.Fatal(err)
+				}
+				h.asOf(dir, newest)
+			})
+		})
+	}
+}
+
 // hour has some users sign in from a new network, and waits until that is judged.
 func (h *house) hour(at int) {
 	h.t.Helper()

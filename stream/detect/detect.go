@@ -55,6 +55,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/internal/fault"
 	"github.com/prtwatch/prtwatch/state"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
@@ -174,10 +175,9 @@ func (s *Stage) Run(ctx context.Context) error {
 	s.leave(farewell, client, admin)
 	for _, m := range s.members {
 		if err == nil {
-			m.finish()
-		} else {
-			m.close()
+			fault.Pass(fault.DetectFinished)
 		}
+		m.close()
 		select {
 		case late := <-m.fatal: // of the closing itself: a state that could not be written
 			err = errors.Join(err, late)

@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/detector"
-	"github.com/prtwatch/prtwatch/internal/fault"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
@@ -209,21 +208,6 @@ func (m *member) close() {
 	m.work.reset()
 	dropped, _ := m.roster.take()
 	m.giveBack(dropped)
-}
-
-// finish closes the member in good order, unless close was called before. The checkpoints of its
-// partitions are as of when the group last took offsets of ours for them, which is when nobody else had them
-// for sure: a minute ago where a splitter writes its ticks, so that a partition in which nothing happens for
-// days is not restored whole, for fear of deletions that it missed.
-func (m *member) finish() {
-	m.work.reset()
-	for _, a := range m.running {
-		if err := a.state.Commit(m.baseline.checkpoint(a.next, a.last)); err != nil {
-			m.fail(err)
-		}
-	}
-	fault.Pass(fault.DetectFinished)
-	m.close()
 }
 
 // giveBack releases the leases of assignments that are over.
