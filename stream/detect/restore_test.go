@@ -283,6 +283,7 @@ func (h *house) again(r *kgo.Record) *kgo.Record {
 
 func TestARestoreInWhichNothingMovesEndsWithItsPlace(t *testing.T) {
 	classicOnly(t)
+	t.Parallel()
 	h := newHouse(t, brokertest.Fake(t))
 	h.history(3)
 	h.shutAfter(1)
@@ -303,6 +304,7 @@ func TestARestoreInWhichNothingMovesEndsWithItsPlace(t *testing.T) {
 // so does how far that is.
 func TestARestoreThatFailsGoesOnFromWhatItWrote(t *testing.T) {
 	classicOnly(t)
+	t.Parallel()
 	h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
 	s := h.start("one", dir, alone)
 	h.tick(0) // so that each partition has an offset, and nothing in the baseline
