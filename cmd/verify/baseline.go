@@ -146,14 +146,14 @@ func hourOf(t time.Time) int64 {
 
 // taught is what the sign-ins of a user teach: for each address and each ASN all its hours.
 type taught struct {
-	signIns   int
+	signIns   map[string]int // how often each is in the input, by id
 	newest    int64
 	ips, asns map[string]map[int64]bool
 	hours     []int64 // of either, rising
 }
 
 func teach(signIns iter.Seq[oracle.Seen]) *taught {
-	t := &taught{ips: map[string]map[int64]bool{}, asns: map[string]map[int64]bool{}}
+	t := &taught{signIns: map[string]int{}, ips: map[string]map[int64]bool{}, asns: map[string]map[int64]bool{}}
 	note := func(of map[string]map[int64]bool, key string, hour int64) {
 		if of[key] == nil {
 			of[key] = map[int64]bool{}
@@ -162,7 +162,7 @@ func teach(signIns iter.Seq[oracle.Seen]) *taught {
 	}
 	for s := range signIns {
 		hour := hourOf(s.Time)
-		t.signIns++
+		t.signIns[s.ID]++
 		t.newest = max(t.newest, hour)
 		t.hours = append(t.hours, hour)
 		note(t.ips, networkKey(s.IP), hour)
@@ -236,7 +236,7 @@ func (j *judge) wrongWith(user string, h *history, want *taught, expired bool) s
 	if wrong := j.compare(user, p, want, expired); wrong != "" {
 		return wrong
 	}
-	if split := j.split[user]; h.profiles() > split && !j.atLeastOnce() {
+	if split := j.split[user].all(); h.profiles() > split && !j.atLeastOnce() {
 		return fmt.Sprintf("it was written %d times, and the sign-ins topic has %d sign-ins of that user", h.profiles(), split)
 	}
 	if end := j.brokers.end(j.signIns, partitionOf(user, j.brokers.partitions(j.signIns))); p.carried > end {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/prtwatch/prtwatch/internal/oracle"
 )
@@ -22,7 +23,7 @@ type judge struct {
 	rows    map[string][]oracle.Row
 	alerted map[string][]announced // by user key
 	taught  map[string]*taught     // by user key
-	split   map[string]int         // records of the sign-ins topic, by user key
+	split   map[string]splits      // records of the sign-ins topic, by user key
 	expired map[string]bool        // users that must be unknown by now
 }
 
@@ -40,7 +41,7 @@ func verify(ctx context.Context, o options) (*report, error) {
 	j := &judge{
 		options: o, report: newReport(o.examples), brokers: b, query: query,
 		refused: map[letter]refusal{}, rows: map[string][]oracle.Row{}, alerted: map[string][]announced{},
-		taught: map[string]*taught{}, split: map[string]int{}, expired: map[string]bool{},
+		taught: map[string]*taught{}, split: map[string]splits{}, expired: map[string]bool{},
 	}
 	var stores []*store
 	for _, dir := range o.states {
@@ -106,7 +107,37 @@ func (j *judge) readInput(ctx context.Context) error {
 	return nil
 }
 
-// checkSignIns counts the records of each user in the sign-ins topic: as many at the least as in
+// splits are how many records of a user the sign-ins topic has, by sign-in id.
+type splits map[string]int
+
+func (s splits) all() (n int) {
+	for _, times := range s {
+		n += times
+	}
+	return n
+}
+
+// idOf returns the sign-in id in a record of the sign-ins topic, field 1 behind the version; "" where there is none.
+func idOf(value []byte) string {
+	for at := 1; at < len(value); {
+		number, kind, n := protowire.ConsumeTag(value[at:])
+		if n < 0 {
+			break
+		}
+		at += n
+		if number == 1 && kind == protowire.BytesType {
+			id, _ := protowire.ConsumeString(value[at:])
+			return id
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, value[at:]); n < 0 {
+			break
+		}
+		at += n
+	}
+	return ""
+}
+
+// checkSignIns counts the records of each sign-in in the sign-ins topic: as many at the least as in
 // the input, for the splitter may repeat itself, and of nobody else.
 func (j *judge) checkSignIns(ctx context.Context) error {
 	n := j.brokers.partitions(j.signIns)
@@ -115,7 +146,10 @@ func (j *judge) checkSignIns(ctx context.Context) error {
 			return
 		}
 		user := string(r.Key)
-		j.split[user]++
+		if j.split[user] == nil {
+			j.split[user] = splits{}
+		}
+		j.split[user][idOf(r.Value)]++
 		where := fmt.Sprintf("the sign-in of %q at partition %d offset %d of %s", r.Key, r.Partition, r.Offset, r.Topic)
 		if want := partitionOf(user, n); r.Key == nil || want != r.Partition {
 			j.Misplaced++
@@ -129,9 +163,11 @@ func (j *judge) checkSignIns(ctx context.Context) error {
 		return err
 	}
 	for user, t := range j.taught {
-		if lost := t.signIns - j.split[user]; lost > 0 {
-			j.Unsplit += lost
-			j.find("unsplit", "user %q has %d sign-ins in the input and %d in %s", user, t.signIns, j.split[user], j.signIns)
+		for id, times := range t.signIns {
+			if lost := times - j.split[user][id]; lost > 0 {
+				j.Unsplit += lost
+				j.find("unsplit", "sign-in %q of user %q is in the input %d times and %d times in %s", id, user, times, j.split[user][id], j.signIns)
+			}
 		}
 	}
 	return nil

@@ -346,6 +346,16 @@ func TestWhatIsWrongForGoodIsFound(t *testing.T) {
 			late := record("cleo-lost", "cleo", "Exchange", in.now.Add(-25*time.Hour), "198.51.100.7", 64498)
 			in.b.Produce(&kgo.Record{Topic: f["input"], Value: []byte(late), Timestamp: in.now})
 		}, []string{"profiles_wrong", "stuck", "unsplit"}, `user "cleo@example.com", partition`},
+		{"a sign-in is not in the sign-ins topic, and another is twice", func(in *installation, f flags) {
+			late := record("cleo-lost", "cleo", "Exchange", in.now.Add(-25*time.Hour), "198.51.100.7", 64498)
+			in.b.Produce(&kgo.Record{Topic: f["input"], Value: []byte(late), Timestamp: in.now})
+			for _, r := range in.b.ReadAll(f["signins"]) {
+				if string(r.Key) == cleo {
+					in.b.Produce(&kgo.Record{Topic: f["signins"], Key: r.Key, Value: r.Value, Partition: r.Partition})
+					break
+				}
+			}
+		}, []string{"profiles_wrong", "stuck", "unsplit"}, `sign-in "cleo-lost"`},
 		{"a sign-in is in another partition of the sign-ins topic", func(in *installation, f flags) {
 			in.b.Produce(&kgo.Record{Topic: f["signins"], Key: []byte(ada), Partition: partitionFor(cleo)})
 		}, []string{"misplaced", "stuck"}, "it belongs to partition"},

@@ -54,6 +54,7 @@ type table struct{ rows []row }
 
 // row is a sign-in with the columns that the query looks at.
 type row struct {
+	id        string
 	time      time.Time
 	known     string // the address as baselines compare it
 	asn       string
@@ -62,7 +63,7 @@ type row struct {
 
 // candidate is what a row of the result shows besides.
 type candidate struct {
-	id, ip                            string
+	ip                                string
 	dated                             time.Time
 	resource, app, userAgent, country string
 	tenant                            string
@@ -122,13 +123,13 @@ func (q *Query) add(record []byte, arrived time.Time) error {
 		q.skipped++
 		return nil
 	}
-	r := row{time: s.generated, known: q.intern(canonical(s.ip)), asn: q.intern(s.asn)}
+	r := row{id: s.id, time: s.generated, known: q.intern(canonical(s.ip)), asn: q.intern(s.asn)}
 	if q.created && !s.created.IsZero() {
 		r.time = s.created
 	}
 	if q.candidate(s) {
 		r.candidate = &candidate{
-			id: s.id, ip: s.ip, dated: r.time, resource: q.intern(s.resource), app: q.intern(s.app),
+			ip: s.ip, dated: r.time, resource: q.intern(s.resource), app: q.intern(s.app),
 			userAgent: q.intern(s.userAgent), country: q.intern(s.country), tenant: q.intern(s.tenant),
 		}
 	}
@@ -257,7 +258,7 @@ func (q *Query) rowsOf(upn string, user *table) []Row {
 // project is the query's project.
 func (c *candidate) project(T time.Time, upn string, r row) Row {
 	return Row{
-		ID: c.id, Hour: T, Time: r.time, Dated: c.dated, UPN: upn, IP: c.ip, ASN: r.asn,
+		ID: r.id, Hour: T, Time: r.time, Dated: c.dated, UPN: upn, IP: c.ip, ASN: r.asn,
 		Resource: c.resource, App: c.app, UserAgent: c.userAgent, Country: c.country, Tenant: c.tenant,
 	}
 }
@@ -287,8 +288,9 @@ func (s set) leave(member string) {
 	}
 }
 
-// Seen says where one sign-in came from: the address as baselines compare it, and the ASN.
+// Seen says which sign-in came from where: the address as baselines compare it, and the ASN.
 type Seen struct {
+	ID      string
 	Time    time.Time // that it counts at
 	IP, ASN string
 }
@@ -299,7 +301,7 @@ func (q *Query) Users() iter.Seq2[string, iter.Seq[Seen]] {
 		for upn, user := range q.users {
 			seen := func(yield func(Seen) bool) {
 				for _, r := range user.rows {
-					if !yield(Seen{r.time, r.known, r.asn}) {
+					if !yield(Seen{r.id, r.time, r.known, r.asn}) {
 						return
 					}
 				}
