@@ -182,9 +182,9 @@ func (s *scene) halt(i *fleet.Instance) (stopped bool, detail string) {
 	case e.Unborn, metFullDisk(e):
 	case metDamage(e):
 		detail += ", damaged state"
-	case !calm && (e.Code == 1 || took >= stopWithin):
+	case !calm && e.Code == 1:
 	default:
-		s.find("stop", "%s ended with code %d, %s after SIGTERM (nothing else being wrong: %t): %s", i.Name, e.Code, took, calm, e.Tail())
+		s.find("stop", "%s ended with code %d, %s after SIGTERM (brokers and network being well: %t): %s", i.Name, e.Code, took, calm, e.Tail())
 	}
 	return true, detail
 }
