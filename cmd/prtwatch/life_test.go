@@ -272,15 +272,13 @@ func TestWhoSweepsWhenChangesNoByteOfAnyAlert(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		in := newInstallation(t, b)
 		m := newMonth(in.random, time.Now(), scaled(60, 1000))
-		in.write(m.list, 20)
 		p := newProxy(t, b)
 		steps := scaled(4, 20)
-		soon := func() *hold { return p.holdProduces(in.signs, in.random.IntN(in.made/steps)) }
+		portions := slices.Collect(slices.Chunk(m.list, len(m.list)/(steps+1)))
 
 		calm := in.twin("calm", "--set", "detect.members=1", "--set", "detect.transaction=1s")
 		restless := in.twin("restless", "--set", "detect.members=2", "--set", "detect.transaction=1ms")
 		again := in.twin("again", "--set", "delivery=at-least-once")
-		air := soon()
 		instances := []*instance{
 			in.start(t.TempDir(), "--only", "split", "--set", "kafka.brokers="+p.addr(), "--set", "input.brokers="+b.Addrs()[0]),
 			in.start(t.TempDir(), calm...),
@@ -289,10 +287,9 @@ func TestWhoSweepsWhenChangesNoByteOfAnyAlert(t *testing.T) {
 		dirs := [2]string{t.TempDir(), t.TempDir()}
 		movers := [2]*instance{in.start(dirs[0], restless...), in.start(dirs[1], restless...)}
 		for step := range steps {
+			air := p.holdProduces(in.signs, in.random.IntN(len(portions[step])/2))
+			in.write(portions[step], 20)
 			air.wait(t)
-			over := air
-			air = soon()
-			over.end()
 			n := step % 2
 			movers[n].says("partitions assigned")
 			if in.random.IntN(2) == 0 {
@@ -302,8 +299,9 @@ func TestWhoSweepsWhenChangesNoByteOfAnyAlert(t *testing.T) {
 				dirs[n] = t.TempDir()
 			}
 			movers[n] = in.start(dirs[n], restless...)
+			air.end()
 		}
-		air.end()
+		in.write(slices.Concat(portions[steps:]...), 20)
 		groups := []string{"calm", "restless", "again"}
 		in.split(in.made)
 		for _, name := range groups {
