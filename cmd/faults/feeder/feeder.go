@@ -105,7 +105,7 @@ func New(o Options) (*Feeder, error) {
 	}
 	// One flood lies in the backlog, the other in the hours that come after it.
 	for n, at := range []time.Duration{(days/2)*24*time.Hour + 12*time.Hour, days*24*time.Hour - behind/2} {
-		if err := f.flood((n+1)%o.Users, start.Add(at)); err != nil {
+		if err := f.flood((n+1)%o.Users, start.Add(at+time.Minute)); err != nil { // a whole hour belongs to the one before
 			return nil, err
 		}
 	}
