@@ -123,8 +123,8 @@ func (h *house) missed(dir string) (records int) {
 	return records
 }
 
-// checkpoints returns those of the state in a folder, by partition.
-func (h *house) checkpoints(dir string) map[int32]state.Checkpoint {
+// open opens the state in a folder.
+func (h *house) open(dir string) *state.Store {
 	h.t.Helper()
 	cfg := state.DefaultConfig()
 	cfg.Dir = dir
@@ -132,6 +132,13 @@ func (h *house) checkpoints(dir string) map[int32]state.Checkpoint {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	return store
+}
+
+// checkpoints returns those of the state in a folder, by partition.
+func (h *house) checkpoints(dir string) map[int32]state.Checkpoint {
+	h.t.Helper()
+	store := h.open(dir)
 	defer store.Close()
 	all := make(map[int32]state.Checkpoint)
 	for p := range int32(partitions) {
@@ -224,12 +231,7 @@ func userIn(partition int32, name string) string {
 // knows reports whether the state in a folder has a profile of a user.
 func (h *house) knows(dir, user string) bool {
 	h.t.Helper()
-	cfg := state.DefaultConfig()
-	cfg.Dir = dir
-	store, err := state.Open(cfg, detector.Window, slog.New(slog.DiscardHandler))
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	store := h.open(dir)
 	defer store.Close()
 	lease, err := store.Lease(h.t.Context(), kafka.Partition([]byte(user), partitions))
 	if err != nil {

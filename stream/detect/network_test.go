@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -21,7 +20,6 @@ import (
 
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/internal/brokertest"
-	"github.com/prtwatch/prtwatch/state"
 	"github.com/prtwatch/prtwatch/stream/detect"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 )
@@ -260,12 +258,7 @@ func judgeThrough(t *testing.T, b *brokertest.Broker, c networkCase) {
 // holds checks that Pebble has what the baseline topic has, and each user's networks.
 func (h *house) holds(dir string, users []string) {
 	h.t.Helper()
-	cfg := state.DefaultConfig()
-	cfg.Dir = dir
-	store, err := state.Open(cfg, detector.Window, slog.New(slog.DiscardHandler))
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	store := h.open(dir)
 	defer store.Close()
 	ends, err := h.b.Admin().ListEndOffsets(context.Background(), h.topics.Baseline)
 	if err != nil {
