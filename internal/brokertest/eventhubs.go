@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -39,9 +40,9 @@ type Namespace struct {
 	password string
 	caFile   string
 
-	idle      atomic.Int64 // a time.Duration
-	throttled atomic.Bool
-	starved   atomic.Int64
+	idle    atomic.Int64 // a time.Duration
+	ration  atomic.Int64 // so many more fetches bring something
+	starved atomic.Int64
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // true once it may be used: the client has logged in
@@ -67,6 +68,7 @@ func EventHubs(tb testing.TB) *Namespace {
 		password: fmt.Sprintf("Endpoint=sb://example.servicebus.windows.net/;SharedAccessKeyName=listen;SharedAccessKey=%x=;EntityPath=hub", rand.Uint64()),
 	}
 	n.idle.Store(int64(idleAfter))
+	n.Unthrottle()
 	var serving sync.WaitGroup
 	tb.Cleanup(serving.Wait) // when the broker behind has hung up too
 	n.Inside = Fake(tb, kfake.MaxVersions(namespaceVersions()))
@@ -121,8 +123,12 @@ func (n *Namespace) Options() []kgo.Opt {
 // CloseIdleAfter sets for how long a connection may be idle.
 func (n *Namespace) CloseIdleAfter(d time.Duration) { n.idle.Store(int64(d)) }
 
-// Throttle begins or ends a phase in which fetches bring nothing, and no error either.
-func (n *Namespace) Throttle(on bool) { n.throttled.Store(on) }
+// Throttle begins a phase in which fetches bring nothing, and no error either, once as many more as
+// are given here have brought something.
+func (n *Namespace) Throttle(after int) { n.ration.Store(int64(after)) }
+
+// Unthrottle ends it.
+func (n *Namespace) Unthrottle() { n.ration.Store(math.MaxInt64) }
 
 // Starved is how many fetches brought nothing though there was something.
 func (n *Namespace) Starved() int { return int(n.starved.Load()) }

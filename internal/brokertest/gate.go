@@ -171,30 +171,38 @@ func (n *Namespace) disguise(response kmsg.Response) {
 			}
 		}
 	case *kmsg.FetchResponse:
-		n.ration(r)
+		n.throttle(r)
 	}
 }
 
-// ration takes the records out of a fetch while the namespace throttles, and out of others the
+// throttle takes the records out of a fetch while the namespace throttles, and out of others the
 // leader's epochs, which no checksum covers.
-func (n *Namespace) ration(r *kmsg.FetchResponse) {
-	throttled, starved := n.throttled.Load(), false
+func (n *Namespace) throttle(r *kmsg.FetchResponse) {
+	var full []*kmsg.FetchResponseTopicPartition
 	for i := range r.Topics {
 		for j := range r.Topics[i].Partitions {
-			p := &r.Topics[i].Partitions[j]
-			if throttled && len(p.RecordBatches) > 0 {
-				p.RecordBatches, starved = nil, true
-			}
-			for batch := p.RecordBatches; len(batch) > batchAttributes; {
-				binary.BigEndian.PutUint32(batch[batchEpoch:], 1<<32-1)
-				size := 12 + int(binary.BigEndian.Uint32(batch[8:]))
-				batch = batch[min(size, len(batch)):]
+			if p := &r.Topics[i].Partitions[j]; len(p.RecordBatches) > 0 {
+				full = append(full, p)
 			}
 		}
 	}
-	if starved {
+	if len(full) == 0 {
+		return
+	}
+	if n.ration.Add(-1) < 0 {
+		for _, p := range full {
+			p.RecordBatches = nil
+		}
 		r.ThrottleMillis = 100
 		n.starved.Add(1)
+		return
+	}
+	for _, p := range full {
+		for batch := p.RecordBatches; len(batch) > batchAttributes; {
+			binary.BigEndian.PutUint32(batch[batchEpoch:], 1<<32-1)
+			size := 12 + int(binary.BigEndian.Uint32(batch[8:]))
+			batch = batch[min(size, len(batch)):]
+		}
 	}
 }
 
