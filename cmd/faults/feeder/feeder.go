@@ -103,9 +103,10 @@ func New(o Options) (*Feeder, error) {
 	if f.people, err = tenant.New(options); err != nil {
 		return nil, err
 	}
-	// One flood lies in the backlog, the other in the hours that come after it.
+	// One flood lies in the backlog, the other in the hours that come after it. The thieves are where nobody
+	// of the tenant ever is (internal/tenant), or their network might be known.
 	for n, at := range []time.Duration{(days/2)*24*time.Hour + 12*time.Hour, days*24*time.Hour - behind/2} {
-		if err := f.flood((n+1)%o.Users, start.Add(at+time.Minute)); err != nil { // a whole hour belongs to the one before
+		if err := f.flood((n+1)%o.Users, byte(n), start.Add(at+time.Minute)); err != nil { // a whole hour belongs to the one before
 			return nil, err
 		}
 	}
@@ -132,9 +133,9 @@ func New(o Options) (*Feeder, error) {
 	return f, nil
 }
 
-// flood has a user's token used again and again.
-func (f *Feeder) flood(user int, at time.Time) error {
-	theft := tenant.Theft{User: user, UPN: f.people.UPN(user), Start: at, IP: netip.AddrFrom4([4]byte{203, 0, 113, byte(user)}), ASN: 64511}
+// flood has a user's token used again and again, by one thief of a few.
+func (f *Feeder) flood(user int, thief byte, at time.Time) error {
+	theft := tenant.Theft{User: user, UPN: f.people.UPN(user), Start: at, IP: netip.AddrFrom4([4]byte{203, 0, 113, 250 + thief}), ASN: 65551}
 	for n := range flood {
 		theft.Steps = append(theft.Steps, tenant.Step{After: time.Duration(n) * 8 * time.Second, App: "Microsoft Office", Resource: "Microsoft Graph"})
 	}
