@@ -48,6 +48,7 @@ func newHub(t testing.TB, b *brokertest.Broker, inputs int32) *hub {
 		Signins: b.Name("signins"), DeadLetter: b.Name("dead-letter"), Partitions: 4,
 	}}
 	h.cfg.Group = b.Name("split")
+	h.cfg.MergeWait = time.Hour                                           // where a partition is waited for in vain, the test gives up
 	b.CreateTopic(h.raw, inputs, map[string]string{"retention.ms": "-1"}) // its records are as old as they say
 	b.CreateTopic(h.topics.Signins, h.topics.Partitions, nil)
 	b.CreateTopic(h.topics.DeadLetter, 1, nil)
