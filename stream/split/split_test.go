@@ -117,7 +117,8 @@ func TestTheTickIsTheWallClockOnceAllIsRead(t *testing.T) {
 		h.uneven(2, 0, 10)
 		r := h.run()
 		h.drained()
-		h.eventually("some ticks", func() bool { return count(r.deps.Metrics.ticks) >= 2 })
+		before := count(r.deps.Metrics.ticks) // be it that they said less, or none
+		h.eventually("some ticks", func() bool { return count(r.deps.Metrics.ticks) >= before+2 })
 		if err := h.halt(r); err != nil {
 			t.Fatal(err)
 		}
