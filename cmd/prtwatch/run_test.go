@@ -42,7 +42,7 @@ func TestRunRefusesWhatItCannotWorkWith(t *testing.T) {
 		{"an address that is taken", "--set http.listen=" + in.b.Addrs()[0], exitWrong, "prtwatch: http.listen: " + in.b.Addrs()[0] + " is in use by another process"},
 		{"a state folder that cannot be made", "--set state.dir=/dev/null/state", exitWrong, "prtwatch: state.dir: "},
 		{"brokers that do not answer", "--set kafka.brokers=127.0.0.1:1 --set start_timeout=1s", exitFailed, "prtwatch: kafka.brokers: 127.0.0.1:1: no answer within 1s: "},
-		{"an input that does not answer", "--set input.brokers=127.0.0.1:1 --set start_timeout=1s", exitFailed, "prtwatch: input.brokers: 127.0.0.1:1: no answer within 1s: "},
+		{"an input that does not answer", "--set input.brokers=127.0.0.1:1 --set start_timeout=5s", exitFailed, "prtwatch: input.brokers: 127.0.0.1:1: no answer within 5s: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := in.runs(append([]string{"--set", "state.dir=" + t.TempDir()}, strings.Fields(test.args)...)...)
