@@ -121,7 +121,7 @@ func (i *instance) says(text string) {
 
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	patience := scaled(2*time.Minute, 30*time.Minute) // millions of sign-ins take their time
+	patience := scaled(5*time.Minute, 30*time.Minute) // millions of sign-ins take their time
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited %s for %s", patience, what)

@@ -304,7 +304,7 @@ func (h *hold) wait(t *testing.T) {
 	t.Helper()
 	select {
 	case <-h.held:
-	case <-time.After(2 * time.Minute):
-		t.Fatal("waited 2 minutes for a request to be held")
+	case <-time.After(5 * time.Minute):
+		t.Fatal("waited 5 minutes for a request to be held")
 	}
 }

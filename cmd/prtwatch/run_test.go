@@ -42,7 +42,7 @@ func TestRunRefusesWhatItCannotWorkWith(t *testing.T) {
 		{"an address that is taken", "--set http.listen=" + in.b.Addrs()[0], exitWrong, "prtwatch: http.listen: " + in.b.Addrs()[0] + " is in use by another process"},
 		{"a state folder that cannot be made", "--set state.dir=/dev/null/state", exitWrong, "prtwatch: state.dir: "},
 		{"brokers that do not answer", "--set kafka.brokers=127.0.0.1:1 --set start_timeout=1s", exitFailed, "prtwatch: kafka.brokers: 127.0.0.1:1: no answer within 1s: "},
-		{"an input that does not answer", "--set input.brokers=127.0.0.1:1 --set start_timeout=1s", exitFailed, "prtwatch: input.brokers: 127.0.0.1:1: no answer within 1s: "},
+		{"an input that does not answer", "--set input.brokers=127.0.0.1:1 --set start_timeout=5s", exitFailed, "prtwatch: input.brokers: 127.0.0.1:1: no answer within 5s: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := in.runs(append([]string{"--set", "state.dir=" + t.TempDir()}, strings.Fields(test.args)...)...)
@@ -106,12 +106,12 @@ func TestAStopIsQuickWhileTheGroupsWaitForADeadMember(t *testing.T) {
 		dirs := [2]string{t.TempDir(), t.TempDir()}
 		other := in.start(dirs[0])
 		other.says("splitting")
-		i := in.start(dirs[1])
-		i.says("partitions assigned")
-		i.kill()
+		dead := in.start(dirs[1])
+		dead.says("partitions assigned")
 		// Under another name: its own would be given its place.
-		i = in.start(t.TempDir())
-		i.says("running")
+		i, join := in.aboutToJoin(t.TempDir())
+		dead.kill()
+		join()
 		waitFor(t, "the splitting group to rebalance", func() bool {
 			groups, err := b.Admin().DescribeGroups(t.Context(), b.Name("split"))
 			return err == nil && groups[b.Name("split")].State == "PreparingRebalance"
@@ -123,6 +123,18 @@ func TestAStopIsQuickWhileTheGroupsWaitForADeadMember(t *testing.T) {
 		}
 		other.stop()
 	})
+}
+
+// aboutToJoin starts an instance that joins its groups when join is called: however long it takes to start, the
+// session of one that is killed before is not over by then.
+func (in *installation) aboutToJoin(dir string, args ...string) (i *instance, join func()) {
+	in.t.Helper()
+	p := newProxy(in.t, in.b)
+	var joins atomic.Int64
+	held := p.hold(func(r kmsg.Request) bool { return kmsg.Key(r.Key()) == kmsg.JoinGroup && joins.Add(1) > 0 })
+	i = in.start(dir, append(args, "--set", "kafka.brokers="+p.addr())...)
+	waitFor(in.t, "a splitting member and two detecting ones to join", func() bool { return joins.Load() >= 3 })
+	return i, held.end
 }
 
 // settled waits until so many instances share both stages out among them.
@@ -180,15 +192,18 @@ func TestAKilledInstanceThatComesBackSplitsAgainAndTheOthersHearNothing(t *testi
 		}
 		other.says("partitions assigned")
 		rejoins := in.rejoins()
-		if err := killed.cmd.Process.Kill(); err != nil {
+		name, err := os.ReadFile(filepath.Join(dir, "instance"))
+		if err != nil {
 			t.Fatal(err)
 		}
-		_ = killed.cmd.Wait()
-		killed = in.start(dir)
+		// Its folder is its own until it is killed.
+		back, join := in.aboutToJoin(t.TempDir(), "--set", "instance="+strings.TrimSpace(string(name)))
+		killed.kill()
+		join()
 		if b.Real() {
-			killed.says("splitting")
+			back.says("splitting")
 		}
-		killed.says("partitions assigned")
+		back.says("partitions assigned")
 		in.fill(5, 16)
 		in.done()
 		if b.Real() && strings.Contains(other.log.String(), "splitting") {
@@ -197,7 +212,7 @@ func TestAKilledInstanceThatComesBackSplitsAgainAndTheOthersHearNothing(t *testi
 		if n := rejoins.Load(); n > 0 {
 			t.Errorf("members joined again %d times", n)
 		}
-		killed.stop()
+		back.stop()
 		other.stop()
 	})
 }

@@ -49,7 +49,7 @@ func TestANamespaceRefusesWhatEventHubsDoes(t *testing.T) {
 	}
 	var offsets kadm.Offsets
 	offsets.AddOffset(topic, 0, 1, -1)
-	for range 5 {
+	for n.Refused()["a commit too many"] == 0 && ctx.Err() == nil { // five that come within a second
 		_, _ = admin.CommitOffsets(ctx, n.Inside.Name("group"), offsets)
 	}
 	what := slices.Sorted(maps.Keys(n.Refused()))

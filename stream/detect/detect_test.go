@@ -139,8 +139,8 @@ func (s *stage) wait() error {
 			}
 		}
 		return err
-	case <-time.After(30 * time.Second):
-		s.t.Fatal("the stage did not end within 30 s")
+	case <-time.After(60 * time.Second):
+		s.t.Fatal("the stage did not end within 60 s")
 		return nil
 	}
 }

@@ -287,7 +287,8 @@ func TestARestoreInWhichNothingMovesEndsWithItsPlace(t *testing.T) {
 	h := newHouse(t, brokertest.Fake(t))
 	h.history(3)
 	h.shutAfter(1)
-	s := h.start("one", t.TempDir(), whole, func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, 3*time.Second) })
+	// By then each has the batch that it gets.
+	s := h.start("one", t.TempDir(), whole, func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, 10*time.Second) })
 	err := s.wait()
 	var partition int32
 	var at, end int64
@@ -295,7 +296,7 @@ func TestARestoreInWhichNothingMovesEndsWithItsPlace(t *testing.T) {
 		t.Fatal("the stage ended without an error")
 	}
 	_, after, _ := strings.Cut(err.Error(), "restoring partition ")
-	if _, scanErr := fmt.Sscanf(after, "%d of "+h.topics.Baseline+": nothing came for 3s at offset %d of %d", &partition, &at, &end); scanErr != nil || at <= 0 || at >= end {
+	if _, scanErr := fmt.Sscanf(after, "%d of "+h.topics.Baseline+": nothing came for 10s at offset %d of %d", &partition, &at, &end); scanErr != nil || at <= 0 || at >= end {
 		t.Errorf("it ended with %q: %v", err, scanErr)
 	}
 }
@@ -317,7 +318,7 @@ func TestARestoreThatFailsGoesOnFromWhatItWrote(t *testing.T) {
 		h.b.Produce(&kgo.Record{Topic: h.topics.Baseline, Key: fmt.Appendf(nil, "large%d", user), Value: make([]byte, 900<<10)})
 	}
 	g := h.shutAfter(large-2, 0) // where the large ones are
-	s = h.start("one", dir, whole, alone, func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, 4*time.Second) })
+	s = h.start("one", dir, whole, alone, func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, 10*time.Second) })
 	if err := s.wait(); err == nil {
 		t.Fatal("the stage ended without an error")
 	}

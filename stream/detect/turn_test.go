@@ -122,8 +122,9 @@ func TestRestoresReadInTurns(t *testing.T) {
 	h.history(6)
 	h.shutAfter(1 << 40) // a batch a fetch
 	said := sentences{message: "restoring a partition"}
-	s := h.start("one", t.TempDir(), whole, func(_ *detect.Config, d *detect.Deps) {
-		detect.SetTurns(d, semaphore.NewWeighted(1), 0)
+	// However slow a restore is, its turn is not another's; and a second member would take partitions over amid theirs.
+	s := h.start("one", t.TempDir(), whole, alone, func(_ *detect.Config, d *detect.Deps) {
+		detect.SetTurns(d, semaphore.NewWeighted(1), time.Minute)
 		detect.SetSayEvery(d, time.Nanosecond)
 		d.Log = slog.New(&said)
 	})
@@ -145,7 +146,7 @@ func TestRestoresReadInTurns(t *testing.T) {
 // is no reason to give up.
 func TestARestoreThatIsSlowComesToItsEnd(t *testing.T) {
 	t.Parallel()
-	const patience = 3 * time.Second
+	const patience = 10 * time.Second // and with the waits between them, turns of a second fit in
 	h := newHouse(t, brokertest.Fake(t))
 	h.history(2)
 	turns := semaphore.NewWeighted(partitions)
@@ -166,11 +167,11 @@ func TestARestoreThatIsSlowComesToItsEnd(t *testing.T) {
 // What counts is for how long nothing moves, not for how long a restore takes.
 func TestARestoreThatMovesNowAndThenComesToItsEnd(t *testing.T) {
 	t.Parallel()
-	const patience, each = 4500 * time.Millisecond, 3 * time.Second
+	const patience, each = 10 * time.Second, 4 * time.Second // three are longer, and one is far from it
 	h := newHouse(t, brokertest.Fake(t))
-	first, second := h.another(0), h.another(0)
+	first, second, third := h.another(0), h.another(0), h.another(0)
 	s := h.start("one", t.TempDir(), alone, lossy, func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, patience) })
-	for _, end := range []func(kgo.TransactionEndTry){first, second} {
+	for _, end := range []func(kgo.TransactionEndTry){first, second, third} {
 		h.until("the restore to wait", func() bool {
 			_, missing := s.Ready()
 			return strings.Contains(missing, "partition 0 waits amid its restore")
@@ -201,26 +202,37 @@ func TestARestoreThatWaitsHasWrittenWhatItRead(t *testing.T) {
 
 // A leader that was there and is gone is waited for for longer than one that is there and has nothing.
 func TestALeaderThatIsLostAmidARestoreIsWaitedFor(t *testing.T) {
-	const patience, away = 100 * time.Millisecond, 1
+	t.Parallel()
+	const patience, away = 3 * time.Second, 1
 	h := newHouse(t, brokertest.Fake(t))
-	h.history(2)
+	h.learned(away)
 	lost := h.b.Embedded().Cluster.Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: h.topics.Baseline, Partitions: []int32{away},
 		Err: kerr.LeaderNotAvailable, Count: -1, When: askedAmid,
 	})
 	said := sentences{message: "a restore stands still"}
-	s := h.start("one", t.TempDir(), alone, func(_ *detect.Config, d *detect.Deps) {
+	s := h.start("one", t.TempDir(), alone, lossy, func(_ *detect.Config, d *detect.Deps) {
 		detect.SetPatience(d, patience)
-		detect.SetSayEvery(d, patience)
+		detect.SetSayEvery(d, 100*time.Millisecond)
 		d.Log = slog.New(&said)
 	})
-	h.until("it to have said so twice", func() bool { return said.count(away) > 1 })
+	h.until("it to have said so", func() bool { return said.count(away) > 0 })
+	began := time.Now()
+	h.until("it to say so for longer than it is patient", func() bool {
+		return time.Since(began) > patience && said.count(away) > 1 || len(s.ended) > 0
+	})
 	ready, missing := s.Ready()
 	if want := fmt.Sprintf("; partition %d waits amid its restore: ", away); ready || !strings.Contains(missing, want) {
 		t.Errorf("it is ready (%v), or does not say why not: %s", ready, missing)
 	}
 	lost.Remove()
 	h.until("the stage to be ready", func() bool { ready, _ := s.Ready(); return ready })
+}
+
+// learned has a record in a baseline partition, and none in the others: their restores have nothing to wait for.
+func (h *house) learned(partition int32) {
+	h.t.Helper()
+	h.b.Produce(&kgo.Record{Topic: h.topics.Baseline, Partition: partition, Key: []byte("user")})
 }
 
 // What does not end by itself ends the stage, with its reason.
@@ -231,6 +243,7 @@ func TestARestoreThatWaitsForWhatWillNotComeEnds(t *testing.T) {
 	}{
 		{"a transaction that nobody ends", "a transaction that began there has not ended", func(h *house) { h.another(1) }},
 		{"a topic that was deleted", "UNKNOWN_TOPIC_OR_PARTITION", func(h *house) {
+			h.learned(1)
 			h.b.Embedded().Cluster.Fault(kfake.Fault{
 				Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: h.topics.Baseline, Partitions: []int32{1},
 				Err: kerr.UnknownTopicOrPartition, Count: -1, When: askedAmid,
@@ -240,7 +253,6 @@ func TestARestoreThatWaitsForWhatWillNotComeEnds(t *testing.T) {
 		t.Run(never.what, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, brokertest.Fake(t))
-			h.history(2)
 			never.begin(h)
 			s := h.start("one", t.TempDir(), func(_ *detect.Config, d *detect.Deps) { detect.SetPatience(d, time.Second) })
 			err := fmt.Sprint(s.wait())

@@ -35,7 +35,6 @@ func (r *running) fullest(but int32) (most int, filled bool) {
 // what it is on the wire.
 func TestAQueueThatWaitsForAnotherPartitionIsBounded(t *testing.T) {
 	h := newHub(t, brokertest.Fake(t), 3)
-	h.cfg.MergeWait = patience
 	const away, messages, size = 1, 1500, 32 << 10
 	client := h.b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.ProducerBatchMaxBytes(4*size))

@@ -53,7 +53,6 @@ func (h *hub) minutes(partitions int32, n int) (records []*kgo.Record) {
 // 16 days are caught up on as fast as commits may come, while the namespace gives nothing now and then.
 func TestABacklogOfEventHubsThatThrottlesIsInOrderAndComplete(t *testing.T) {
 	h, n := newNamespaceHub(t, 4)
-	h.cfg.MergeWait = patience
 	const messages = 16 * 24 * 60
 	h.b.Produce(h.minutes(4, messages)...)
 	n.Throttle(0)

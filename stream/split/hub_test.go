@@ -34,6 +34,7 @@ type hub struct {
 	start  Start
 
 	fill     time.Duration // for how long batches fill; 0: as long as they do
+	looks    time.Duration // apart, at where the input ends and whether it is there
 	instance string        // of what is started next
 	accept   bool          // a loss
 	atLeast  bool          // delivery is at least once
@@ -44,10 +45,11 @@ type hub struct {
 
 func newHub(t testing.TB, b *brokertest.Broker, inputs int32) *hub {
 	t.Helper()
-	h := &hub{TB: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), internal: b, topics: kafka.Topics{
+	h := &hub{TB: t, b: b, raw: b.Name("raw"), cfg: DefaultConfig(), looks: 50 * time.Millisecond, internal: b, topics: kafka.Topics{
 		Signins: b.Name("signins"), DeadLetter: b.Name("dead-letter"), Partitions: 4,
 	}}
 	h.cfg.Group = b.Name("split")
+	h.cfg.MergeWait = time.Hour                                           // where a partition is waited for in vain, the test gives up
 	b.CreateTopic(h.raw, inputs, map[string]string{"retention.ms": "-1"}) // its records are as old as they say
 	b.CreateTopic(h.topics.Signins, h.topics.Partitions, nil)
 	b.CreateTopic(h.topics.DeadLetter, 1, nil)
@@ -102,7 +104,7 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 		Log:     slog.New(slog.DiscardHandler),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
-	s.commitEvery, s.endsEvery, s.tickEvery = commitEvery, 50*time.Millisecond, 100*time.Millisecond
+	s.commitEvery, s.endsEvery, s.tickEvery = commitEvery, h.looks, 100*time.Millisecond
 	if h.fill > 0 {
 		s.fillFor = h.fill
 	}

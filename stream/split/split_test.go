@@ -75,7 +75,6 @@ func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
 func TestAbortedMessagesAndMarkersDoNotHoldUpTheMerge(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 2)
-		h.cfg.MergeWait = time.Minute // one vain wait, and the test gives up
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		tx := b.Client(kgo.TransactionalID(b.Name("tx")), kgo.MetadataMinAge(10*time.Millisecond), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -118,7 +117,8 @@ func TestTheTickIsTheWallClockOnceAllIsRead(t *testing.T) {
 		h.uneven(2, 0, 10)
 		r := h.run()
 		h.drained()
-		h.eventually("some ticks", func() bool { return count(r.deps.Metrics.ticks) >= 2 })
+		before := count(r.deps.Metrics.ticks) // be it that they said less, or none
+		h.eventually("some ticks", func() bool { return count(r.deps.Metrics.ticks) >= before+2 })
 		if err := h.halt(r); err != nil {
 			t.Fatal(err)
 		}
@@ -168,7 +168,6 @@ func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingRead(t *testing.T) 
 	for _, committed := range []bool{false, true} {
 		t.Run(fmt.Sprintf("committed=%v", committed), func(t *testing.T) {
 			h := newHub(t, brokertest.Fake(t), 3)
-			h.cfg.MergeWait = patience
 			from, at := 0, int64(-1)
 			if committed {
 				h.uneven(3, 0, 300)

@@ -113,7 +113,6 @@ func (h *hub) backlog(partitions int32, n int) {
 
 func TestAStallWithinMergeWaitCostsAWaitAndNoOrder(t *testing.T) {
 	h := newHub(t, brokertest.Fake(t), 4)
-	h.cfg.MergeWait = patience
 	h.backlog(4, 3000)
 	stalled := h.stall(1, 5)
 	r := h.run()
@@ -136,7 +135,6 @@ func TestAStallWithinMergeWaitCostsAWaitAndNoOrder(t *testing.T) {
 // comes later, all of it.
 func TestAStallBeyondMergeWaitCostsTheOrderAndNothingElse(t *testing.T) {
 	h := newHub(t, brokertest.Fake(t), 4)
-	h.cfg.MergeWait = patience
 	h.backlog(4, 3000)
 	stalled := h.stall(1, 5)
 	r := h.run()
@@ -183,7 +181,6 @@ func number(id string) (n int) {
 // what passes was not waiting for it.
 func TestCaughtUpASignInWaitsForNoOtherPartition(t *testing.T) {
 	h := newHub(t, brokertest.Fake(t), 2)
-	h.cfg.MergeWait = time.Minute
 	h.b.Produce(h.record(0, 0, message("ada@example.com/0")), h.record(1, 1, message("bob@example.com/0")))
 	stalled := h.stall(1, 1)
 	r := h.run()

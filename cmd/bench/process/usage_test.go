@@ -45,16 +45,14 @@ func TestWhatThisProcessTakesIsPlausible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := 0
-	for began := time.Now(); time.Since(began) < 200*time.Millisecond; {
-		sum++
-	}
-	after, err := Of(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
+	after := before
+	for began := time.Now(); after.CPU == before.CPU && time.Since(began) < time.Minute; { // it may wait long for its turn
+		if after, err = Of(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if took := after.CPU - before.CPU; took <= 0 || took > time.Minute {
-		t.Errorf("%d rounds of nothing took %s", sum, took)
+		t.Errorf("a while of looking took %s", took)
 	}
 	if after.Peak < 1<<20 || after.Peak > 1<<40 {
 		t.Errorf("%d bytes", after.Peak)
