@@ -18,14 +18,19 @@ import (
 // folders are what damaged folders are made of. The other store has lived like this one, and
 // its files have the same names and often the same sizes; but its users came at other hours.
 type folders struct {
-	life                    *life // of the store of today and yesterday
+	life, stranger          *life // of the store of today and yesterday, and of the other one
 	today, yesterday, other vfs.FS
 }
 
 func newFolders(t tb) *folders {
 	f := &folders{life: newLife(t, 1000)}
 	f.yesterday, f.today = f.life.folders()
-	_, f.other = newLife(t, 1007).folders()
+	for range 100 { // what Pebble does in the background has a number too, sooner or later
+		f.stranger = newLife(t, 1007)
+		if _, f.other = f.stranger.folders(); slices.Equal(files(t, f.other), files(t, f.today)) {
+			break
+		}
+	}
 	return f
 }
 
@@ -196,7 +201,11 @@ func (d *spoiled) answers(s *Store) (became string, unreadable, wrong error) {
 	if _, err := d.fs.Stat("state/pebble.corrupt"); err == nil {
 		became = setAside
 	}
-	for number, topic := range d.life.topics {
+	life := d.life
+	if s.Instance() == d.stranger.instance { // its name and its options are the other's: so must all of it be
+		life = d.stranger
+	}
+	for number, topic := range life.topics {
 		p := lease(d.t, s, number)
 		cp, found, err := p.Checkpoint()
 		switch {
@@ -206,14 +215,14 @@ func (d *spoiled) answers(s *Store) (became string, unreadable, wrong error) {
 			return "", nil, fmt.Errorf("partition %d is at %d, its topic ends at %d", number, cp.Offset, len(topic))
 		case found && became == setAside:
 			return "", nil, fmt.Errorf("a store was set aside, and partition %d is at %d", number, cp.Offset)
-		case found && s.Instance() != d.life.instance:
-			return "", nil, fmt.Errorf("the store of %s answers as %s", d.life.instance, s.Instance())
+		case found && s.Instance() != life.instance:
+			return "", nil, fmt.Errorf("the store of %s answers as %s", life.instance, s.Instance())
 		case found && cp.Offset < int64(len(topic)):
 			became = older
 		case found && became != older:
 			became = whole
 		}
-		if unreadable, wrong := d.holds(s, p, topic.at(cp.Offset)); unreadable != nil || wrong != nil {
+		if unreadable, wrong := d.holds(s, p, topic, topic.at(cp.Offset)); unreadable != nil || wrong != nil {
 			return "", unreadable, wrong
 		}
 	}
@@ -225,8 +234,8 @@ func (d *spoiled) answers(s *Store) (became string, unreadable, wrong error) {
 
 // holds compares what a partition has with what it should have, key by key as a sign-in reads
 // it, and all of it as a sweep does.
-func (d *spoiled) holds(s *Store, p *Partition, want map[string]string) (unreadable, wrong error) {
-	for _, r := range d.life.topics[p.number] {
+func (d *spoiled) holds(s *Store, p *Partition, all topic, want map[string]string) (unreadable, wrong error) {
+	for _, r := range all {
 		value, err := p.Encoded(r.user)
 		if err != nil {
 			return err, nil

@@ -251,6 +251,9 @@ func TestAtLeastOnceAZombieDoesNotClaimToKnowWhatItsSuccessorWrote(t *testing.T)
 		h.produce(signIn("again", user, "203.0.113.9", "64511", 4))
 		h.judged()
 		h.wantAlerts("first", "thief")
+		if err := one.stop(); err != nil { // what it mended is counted by then
+			t.Error(err)
+		}
 		if n, _ := one.count("prtwatch_baseline_mended_total"); n != 1 {
 			t.Errorf("%v profiles were mended, want 1", n)
 		}

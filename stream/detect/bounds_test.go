@@ -77,7 +77,10 @@ func TestATransactionEndsEarlyWhereProfilesAreLarge(t *testing.T) {
 		})
 		h.judged()
 		h.wantAlerts(want...)
-		if n, _ := s.count("prtwatch_transactions_total"); n < 2 {
+		if err := s.stop(); err != nil { // all transactions are counted by then
+			t.Error(err)
+		}
+		if n := s.works(); n < 2 {
 			t.Errorf("all of it was %.0f transactions", n)
 		}
 	})

@@ -51,7 +51,8 @@ func TestWhatARevokeTookFromAnIdleMemberAbortsNothing(t *testing.T) {
 	}
 	h.judged()
 	for _, s := range []*stage{one, two} {
-		if ended, results := s.count("prtwatch_transactions_total"); ended == 0 || results != 1 {
+		h.until("a transaction to be counted", func() bool { return s.works() > 0 }) // which is after it is committed
+		if ended, results := s.count("prtwatch_transactions_total"); results != 1 {
 			t.Errorf("%v transactions ended in %d ways, want some, and all committed", ended, results)
 		}
 	}
