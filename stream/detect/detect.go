@@ -91,6 +91,7 @@ type Deps struct {
 	sayEvery time.Duration // see sayEvery
 	settling time.Duration // see settling
 	turn     time.Duration // see turnWithin
+	heard    int           // see maxHeardBytes
 	pace     func() pace   // of the next transaction
 
 	restores *semaphore.Weighted // turns of all members, see turns; set by New, unless a test has

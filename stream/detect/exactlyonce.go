@@ -127,7 +127,7 @@ func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 				if a.memberID != request.MemberID {
 					return errThrownOut
 				}
-				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard.all())
+				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard.text())
 				p.Metadata = &mark
 			}
 		}

@@ -14,6 +14,9 @@ func SetTurns(d *Deps, turns *semaphore.Weighted, within time.Duration) {
 	d.restores, d.turn = turns, within
 }
 
+// SetHeard sets how long what is heard may be in a mark.
+func SetHeard(d *Deps, bytes int) { d.heard = bytes }
+
 // SetSayEvery sets how often a restore that takes long says how far it is.
 func SetSayEvery(d *Deps, every time.Duration) { d.sayEvery = every }
 

@@ -221,7 +221,7 @@ func (m *member) startAt(partition int32, committed int64, mark string, at ends)
 // group's offset, negative where there is none, and mark what came with it.
 func (m *member) restore(a *assignment, start, committed int64, mark string, at ends) {
 	was, ours := parseMark(mark)
-	if !m.roster.startRestore(a, start, at.baselineEnd, was) {
+	if !m.roster.startRestore(a, start, at.baselineEnd, was, cmp.Or(m.deps.heard, maxHeardBytes)) {
 		return
 	}
 	first := committed < 0
