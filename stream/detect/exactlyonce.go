@@ -142,5 +142,8 @@ func (d *exactlyOnce) transactionError(doing string, err error) error {
 		return fmt.Errorf("%s: the brokers refuse transactions (%w); set `delivery: at-least-once`, or grant this user "+
 			"the transactional ids that begin with %s", doing, err, d.cfg.Group+"-")
 	}
+	if final := d.offsetsRefused(err); final != nil {
+		return final
+	}
 	return d.sessionError(doing, err)
 }
