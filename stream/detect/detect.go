@@ -181,7 +181,9 @@ func (s *Stage) Run(ctx context.Context) error {
 		m.close()
 		select {
 		case late := <-m.fatal: // of the closing itself: a state that could not be written
-			err = errors.Join(err, late)
+			if !errors.Is(late, errRebuild) {
+				err = errors.Join(err, late)
+			}
 		default:
 		}
 	}

@@ -52,15 +52,12 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	if len(input) == 0 {
 		return offsets, nil
 	}
-	found, missing := m.ends(ctx)
+	found := m.ends(ctx)
 	for partition, offset := range input {
 		committed, mark := offset.EpochOffset().Offset, m.marks[partition]
 		a := m.roster.unread(partition)
 		at, ok := found[partition]
 		if !ok {
-			if m.deps.AcceptLoss { // it may have to be read from elsewhere
-				return nil, fmt.Errorf("asking where the topics begin and end: %w", missing)
-			}
 			if committed < 0 {
 				input[partition] = kgo.NewOffset().AtStart()
 			}
@@ -91,13 +88,15 @@ type ends struct{ signinsStart, signinsEnd, baselineStart, baselineEnd int64 }
 // endsWithin is how long the group waits for the leaders of all partitions.
 const endsWithin = 2 * time.Second
 
-// ends returns what the leaders of all partitions say in time, and why the others are missing.
-func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
+// ends returns what the leaders of all partitions say in time.
+func (m *member) ends(ctx context.Context) map[int32]ends {
 	ctx, cancel := context.WithTimeout(ctx, endsWithin)
 	defer cancel()
 	starts, startErr := m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
 	lasts, lastErr := m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
-	missing := errors.Join(startErr, lastErr, starts.Error(), lasts.Error())
+	if err := errors.Join(startErr, lastErr, starts.Error(), lasts.Error()); err != nil {
+		m.log.Debug("asking where the topics begin and end", "error", err)
+	}
 	found := make(map[int32]ends)
 	for p := range m.deps.Topics.Partitions {
 		var at ends
@@ -118,11 +117,9 @@ func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
 		}
 		if known {
 			found[p] = at
-		} else if missing == nil {
-			missing = fmt.Errorf("the brokers' answer is without partition %d", p)
 		}
 	}
-	return found, missing
+	return found
 }
 
 // locate asks the leaders of one partition where it begins and ends, again and again while they are
@@ -133,13 +130,14 @@ func (m *member) locate(a *assignment, committed int64, mark string) {
 		at, err := m.endsOf(a.ctx, a.partition)
 		if err == nil {
 			start, err := m.startAt(a.partition, committed, mark, at)
-			if err != nil && a.ctx.Err() == nil {
+			if err == nil && committed >= 0 && start != committed { // and the client reads from there by now
+				err = fmt.Errorf("%w: partition %d is to be read from offset %d, not from %d", errRebuild, a.partition, start, committed)
+			}
+			if err == nil {
+				m.restore(a, start, committed, mark, at)
+			} else if a.ctx.Err() == nil {
 				m.fail(err)
 			}
-			if err != nil {
-				return
-			}
-			m.restore(a, start, committed, mark, at)
 			return
 		}
 		m.roster.waits(a, fmt.Sprintf("partition %d waits for its leaders: %s", a.partition, brief(err)))
