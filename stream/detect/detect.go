@@ -91,6 +91,7 @@ type Deps struct {
 	sayEvery time.Duration // see sayEvery
 	settling time.Duration // see settling
 	turn     time.Duration // see turnWithin
+	slice    time.Duration // see turnSlice
 	heard    int           // see maxHeardBytes
 	pace     func() pace   // of the next transaction
 

@@ -14,6 +14,9 @@ func SetTurns(d *Deps, turns *semaphore.Weighted, within time.Duration) {
 	d.restores, d.turn = turns, within
 }
 
+// SetSlice sets for how long a restore reads while others wait for its turn.
+func SetSlice(d *Deps, slice time.Duration) { d.slice = slice }
+
 // SetHeard sets how long what is heard may be in a mark.
 func SetHeard(d *Deps, bytes int) { d.heard = bytes }
 

@@ -385,9 +385,9 @@ func (m *member) restorePatience() time.Duration {
 var errStill = errors.New("the leader has records there and sends none")
 
 // span reads the committed records of the baseline partition at offsets [from, end), and tells
-// moved now and then up to where it has come. It gives up with errStill when nothing comes for as
+// moved now and then up to where it has come, until that wants no more. It gives up with errStill when nothing comes for as
 // long as patience.
-func (m *member) span(ctx context.Context, partition int32, from, end int64, patience time.Duration, take func(*kgo.Record) error, moved func(at int64)) error {
+func (m *member) span(ctx context.Context, partition int32, from, end int64, patience time.Duration, take func(*kgo.Record) error, moved func(at int64) (more bool)) error {
 	opts := append([]kgo.Opt(nil), m.deps.Client...)
 	opts = append(opts,
 		kgo.WithContext(ctx), // its Close waits for no broker once the restore is broken off
@@ -405,7 +405,7 @@ func (m *member) span(ctx context.Context, partition int32, from, end int64, pat
 
 	last := time.Now()
 	var reason error
-	for at := from; at < end; moved(at) {
+	for at, more := from, true; more && at < end; more = moved(at) {
 		pollCtx, cancel := context.WithTimeout(ctx, min(sayEvery, patience))
 		fetches := client.PollFetches(pollCtx)
 		cancel()
