@@ -212,7 +212,7 @@ func (m *member) handOver() (done func()) {
 	select {
 	case m.turn <- struct{}{}:
 		return func() { <-m.turn }
-	case <-time.After(handOverWithin):
+	case <-time.After(cmp.Or(m.deps.handOver, handOverWithin)):
 		m.log.Warn("handing partitions over before what is judged is written; some alerts may come again")
 		return func() {}
 	}

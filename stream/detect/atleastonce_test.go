@@ -530,3 +530,35 @@ func TestOffsetsThatAreRefusedForGoodAreNoSecret(t *testing.T) {
 		})
 	}
 }
+
+// A member has partitions taken from it while the broker holds what it wrote of them. Who gets them waits until it
+// has committed that, and judges nothing of it once more.
+func TestAtLeastOnceWhatIsInHandIsCommittedBeforeAnotherHasIt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, brokertest.Fake(t))
+	patient := func(c *detect.Config, d *detect.Deps) {
+		alone(c, d)
+		c.Transaction, c.TransactionTimeout = time.Second, time.Minute // of all partitions
+		detect.SetHandOver(d, time.Minute)
+	}
+	one := h.start("one", t.TempDir(), atLeastOnce, patient)
+	h.until("one to judge all partitions", func() bool { running, _ := one.Partitions(); return running == partitions })
+	held, release := h.holdProduce()
+	var want []string
+	list := inEach("user", 0)
+	h.produce(list...)
+	for _, s := range list {
+		want = append(want, s.ID)
+	}
+	<-held
+	two := h.start("two", t.TempDir(), atLeastOnce, patient)
+	h.until("the group to have shared them out anew", func() bool {
+		groups, err := h.b.Admin().DescribeGroups(t.Context(), h.group)
+		return err == nil && groups[h.group].State == "Stable" && len(groups[h.group].Members) == 2
+	})
+	time.Sleep(time.Second) // in which one hears of it, and two has what one does not keep
+	release()
+	h.until("two to judge half of them", func() bool { running, _ := two.Partitions(); return running == partitions/2 })
+	h.judged()
+	h.wantAlerts(want...)
+}

@@ -92,6 +92,7 @@ type Deps struct {
 	settling time.Duration // see settling
 	turn     time.Duration // see turnWithin
 	slice    time.Duration // see turnSlice
+	handOver time.Duration // see handOverWithin
 	heard    int           // see maxHeardBytes
 	pace     func() pace   // of the next transaction
 

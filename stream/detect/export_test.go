@@ -14,6 +14,9 @@ func SetTurns(d *Deps, turns *semaphore.Weighted, within time.Duration) {
 	d.restores, d.turn = turns, within
 }
 
+// SetHandOver sets for how long a revoke waits for the work in hand.
+func SetHandOver(d *Deps, within time.Duration) { d.handOver = within }
+
 // SetSlice sets for how long a restore reads while others wait for its turn.
 func SetSlice(d *Deps, slice time.Duration) { d.slice = slice }
 
