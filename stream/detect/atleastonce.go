@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type atLeastOnce struct {
 	*member
 	bare   bool // the brokers give no producer ids: without idempotence
 	looked time.Time
+	said   time.Time // when the log was last told that commits are refused
 }
 
 func (d *atLeastOnce) open(opts []kgo.Opt) (*kgo.Client, error) {
@@ -162,11 +164,44 @@ func (d *atLeastOnce) commitError(err error) error {
 	case errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kgo.ErrClientClosed),
 		errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
 		return d.sessionError(doing, err)
-	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
-		return fmt.Errorf("%s of group %s: %w; grant the right to this user", doing, d.cfg.Group, err)
+	}
+	if final := d.offsetsRefused(err); final != nil {
+		return final
+	}
+	if now := time.Now(); !passing(err) && now.Sub(d.said) > cmp.Or(d.deps.sayEvery, waitsEvery) {
+		d.said = now
+		d.log.Warn("committing offsets is refused; what is judged is judged again after a restart", "error", err)
 	}
 	d.log.Debug(doing, "error", err)
 	return nil
+}
+
+// passing reports whether a commit may be refused for now alone: amid a rebalance, or by a broker that is not the
+// group's any more, or that is away.
+func passing(err error) bool {
+	for _, rebalance := range []error{
+		kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.FencedMemberEpoch, kerr.StaleMemberEpoch,
+	} {
+		if errors.Is(err, rebalance) {
+			return true
+		}
+	}
+	var said *kerr.Error
+	return !errors.As(err, &said) || said.Retriable
+}
+
+// offsetsRefused says what to do where the group takes no offsets, now or later; nil where it may.
+func (m *member) offsetsRefused(err error) error {
+	var remedy string
+	switch {
+	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
+		remedy = "grant the right to this user"
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		remedy = fmt.Sprintf("set offset.metadata.max.bytes of the brokers to %d, their default, or more", brokersMetadata)
+	default:
+		return nil
+	}
+	return fmt.Errorf("committing offsets of group %s: %w; %s", m.cfg.Group, err, remedy)
 }
 
 // handOver waits, for a while, until no record is in hand and all that was judged is
@@ -177,7 +212,7 @@ func (m *member) handOver() (done func()) {
 	select {
 	case m.turn <- struct{}{}:
 		return func() { <-m.turn }
-	case <-time.After(handOverWithin):
+	case <-time.After(cmp.Or(m.deps.handOver, handOverWithin)):
 		m.log.Warn("handing partitions over before what is judged is written; some alerts may come again")
 		return func() {}
 	}

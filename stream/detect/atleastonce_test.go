@@ -3,6 +3,7 @@ package detect_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"sync/atomic"
@@ -490,4 +491,77 @@ func TestEitherWayWhatABrokerRefusesIsJudgedAgain(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What no later commit makes up for ends the stage with what to do, or is said where nobody knows that.
+func TestOffsetsThatAreRefusedForGoodAreNoSecret(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		option stageOption
+		key    kmsg.Key
+		err    *kerr.Error
+		want   string
+	}{
+		{"a mark that is too long, exactly once", nothing, kmsg.TxnOffsetCommit, kerr.OffsetMetadataTooLarge, "set offset.metadata.max.bytes of the brokers to 4096"},
+		{"a mark that is too long, at least once", atLeastOnce, kmsg.OffsetCommit, kerr.OffsetMetadataTooLarge, "set offset.metadata.max.bytes of the brokers to 4096"},
+		{"a right that was taken back, exactly once", nothing, kmsg.TxnOffsetCommit, kerr.GroupAuthorizationFailed, "grant the right to this user"},
+		{"a right that was taken back, at least once", atLeastOnce, kmsg.OffsetCommit, kerr.GroupAuthorizationFailed, "grant the right to this user"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, brokertest.Fake(t))
+			h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{test.key}, Err: test.err, Count: -1})
+			h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+			h.start("one", t.TempDir(), test.option).expect(test.want)
+		})
+	}
+	for _, err := range []*kerr.Error{kerr.InvalidCommitOffsetSize, kerr.RebalanceInProgress} {
+		t.Run(err.Message, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, brokertest.Fake(t))
+			refuses := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.group, Err: err, Count: -1})
+			h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+			said := sentences{message: "committing offsets is refused; what is judged is judged again after a restart"}
+			one := h.start("one", t.TempDir(), atLeastOnce, func(_ *detect.Config, d *detect.Deps) { d.Log = slog.New(&said) })
+			h.until("some commits to be refused", func() bool { n, _ := one.count("prtwatch_detect_commit_errors_total"); return n > 2 })
+			said.mu.Lock()
+			defer said.mu.Unlock()
+			if want := err == kerr.InvalidCommitOffsetSize; (len(said.said) == 1) != want {
+				t.Errorf("it was said %d times", len(said.said))
+			}
+			refuses.Remove()
+		})
+	}
+}
+
+// A member has partitions taken from it while the broker holds what it wrote of them. Who gets them waits until it
+// has committed that, and judges nothing of it once more.
+func TestAtLeastOnceWhatIsInHandIsCommittedBeforeAnotherHasIt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, brokertest.Fake(t))
+	patient := func(c *detect.Config, d *detect.Deps) {
+		alone(c, d)
+		c.Transaction, c.TransactionTimeout = time.Second, time.Minute // of all partitions
+		detect.SetHandOver(d, time.Minute)
+	}
+	one := h.start("one", t.TempDir(), atLeastOnce, patient)
+	h.until("one to judge all partitions", func() bool { running, _ := one.Partitions(); return running == partitions })
+	held, release := h.holdProduce()
+	var want []string
+	list := inEach("user", 0)
+	h.produce(list...)
+	for _, s := range list {
+		want = append(want, s.ID)
+	}
+	<-held
+	two := h.start("two", t.TempDir(), atLeastOnce, patient)
+	h.until("the group to have shared them out anew", func() bool {
+		groups, err := h.b.Admin().DescribeGroups(t.Context(), h.group)
+		return err == nil && groups[h.group].State == "Stable" && len(groups[h.group].Members) == 2
+	})
+	time.Sleep(time.Second) // in which one hears of it, and two has what one does not keep
+	release()
+	h.until("two to judge half of them", func() bool { running, _ := two.Partitions(); return running == partitions/2 })
+	h.judged()
+	h.wantAlerts(want...)
 }

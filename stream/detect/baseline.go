@@ -14,7 +14,6 @@ import (
 
 	"github.com/prtwatch/prtwatch/state"
 	"github.com/prtwatch/prtwatch/stream/kafka"
-	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 // baselineTopic is which topic the profiles are in: another one under the same name is not
@@ -103,9 +102,9 @@ const markPrefix = "prtwatch/1"
 // by; the hour, and last how far the sign-ins had come in each source, are nowhere else to be
 // had when the partition moves on. Between them come the id of the topic that the offset is of, and the
 // partition count by which users were sent there.
-func (b *baselineTopic) mark(next int64, hour int32, all map[signins.Source]hearing) string {
+func (b *baselineTopic) mark(next int64, hour int32, heard string) string {
 	return fmt.Sprintf("%s %s %d %d %s %d %s", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
-		hex.EncodeToString(b.signins[:]), b.partitions, heardText(all))
+		hex.EncodeToString(b.signins[:]), b.partitions, heard)
 }
 
 // holds says whether the baseline partition [start, end) has all that the mark of a
@@ -142,7 +141,7 @@ type mark struct {
 	hour       int32
 	signins    [16]byte // all zero where it was not noted
 	partitions int32    // 0 where it was not noted
-	heard      map[signins.Source]hearing
+	heard      string
 }
 
 // noHour is the event time of a partition of which nothing is known: before everything.
@@ -172,7 +171,7 @@ func parseMark(text string) (mark, bool) {
 	}
 	m.signins, m.partitions = topic, int32(partitions)
 	if len(fields) == 7 {
-		m.heard = parseHeard(fields[6])
+		m.heard = fields[6]
 	}
 	return m, true
 }

@@ -44,18 +44,18 @@ func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
 		start, end int64
 		holds      bool
 	}{
-		{"the topic as it was", topic.mark(50, 7, nil), 0, 50, true},
-		{"a partition that has seen ticks only", topic.mark(0, 7, nil), 0, 0, true},
-		{"a topic that was made again", other.mark(50, 7, nil), 0, 100, false},
-		{"a topic that was made again before anything was learned", other.mark(0, 7, nil), 0, 0, false},
-		{"a topic that lost its end", topic.mark(50, 7, nil), 0, 49, false},
+		{"the topic as it was", topic.mark(50, 7, nothingHeard), 0, 50, true},
+		{"a partition that has seen ticks only", topic.mark(0, 7, nothingHeard), 0, 0, true},
+		{"a topic that was made again", other.mark(50, 7, nothingHeard), 0, 100, false},
+		{"a topic that was made again before anything was learned", other.mark(0, 7, nothingHeard), 0, 0, false},
+		{"a topic that lost its end", topic.mark(50, 7, nothingHeard), 0, 49, false},
 		{"offsets that an operator set", "", 0, 50, true},
 		{"offsets that an operator set, and nobody known", "member-1", 0, 0, false},
-		{"a topic that was emptied", topic.mark(50, 7, nil), 60, 60, false},
+		{"a topic that was emptied", topic.mark(50, 7, nothingHeard), 60, 60, false},
 		{"a topic that was emptied, and offsets that an operator set", "", 60, 60, false},
-		{"a topic that was compacted", topic.mark(50, 7, nil), 50, 51, true},
+		{"a topic that was compacted", topic.mark(50, 7, nothingHeard), 50, 51, true},
 		{"a mark of before the rest was noted", "prtwatch/1 01000000000000000000000000000000 50 7", 0, 50, true},
-		{"a topic of another partition count", grown.mark(50, 7, nil), 0, 50, false},
+		{"a topic of another partition count", grown.mark(50, 7, nothingHeard), 0, 50, false},
 	} {
 		if wrong := topic.holds(test.mark, test.start, test.end); (wrong == "") != test.holds {
 			t.Errorf("%s: %q", test.name, wrong)

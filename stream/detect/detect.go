@@ -91,6 +91,9 @@ type Deps struct {
 	sayEvery time.Duration // see sayEvery
 	settling time.Duration // see settling
 	turn     time.Duration // see turnWithin
+	slice    time.Duration // see turnSlice
+	handOver time.Duration // see handOverWithin
+	heard    int           // see maxHeardBytes
 	pace     func() pace   // of the next transaction
 
 	restores *semaphore.Weighted // turns of all members, see turns; set by New, unless a test has
@@ -180,7 +183,9 @@ func (s *Stage) Run(ctx context.Context) error {
 		m.close()
 		select {
 		case late := <-m.fatal: // of the closing itself: a state that could not be written
-			err = errors.Join(err, late)
+			if !errors.Is(late, errRebuild) {
+				err = errors.Join(err, late)
+			}
 		default:
 		}
 	}

@@ -127,7 +127,7 @@ func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 				if a.memberID != request.MemberID {
 					return errThrownOut
 				}
-				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard.all())
+				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard.text())
 				p.Metadata = &mark
 			}
 		}
@@ -141,6 +141,9 @@ func (d *exactlyOnce) transactionError(doing string, err error) error {
 	if kafka.Refused(err) {
 		return fmt.Errorf("%s: the brokers refuse transactions (%w); set `delivery: at-least-once`, or grant this user "+
 			"the transactional ids that begin with %s", doing, err, d.cfg.Group+"-")
+	}
+	if final := d.offsetsRefused(err); final != nil {
+		return final
 	}
 	return d.sessionError(doing, err)
 }

@@ -14,6 +14,15 @@ func SetTurns(d *Deps, turns *semaphore.Weighted, within time.Duration) {
 	d.restores, d.turn = turns, within
 }
 
+// SetHandOver sets for how long a revoke waits for the work in hand.
+func SetHandOver(d *Deps, within time.Duration) { d.handOver = within }
+
+// SetSlice sets for how long a restore reads while others wait for its turn.
+func SetSlice(d *Deps, slice time.Duration) { d.slice = slice }
+
+// SetHeard sets how long what is heard may be in a mark.
+func SetHeard(d *Deps, bytes int) { d.heard = bytes }
+
 // SetSayEvery sets how often a restore that takes long says how far it is.
 func SetSayEvery(d *Deps, every time.Duration) { d.sayEvery = every }
 

@@ -1,11 +1,11 @@
 package detect
 
 import (
-	"cmp"
+	"container/list"
 	"encoding/base64"
 	"encoding/binary"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/prtwatch/prtwatch/stream/signins"
 )
@@ -15,127 +15,186 @@ import (
 // judged so late that its user's hours are forgotten, and a user has more alerts in an hour than
 // his profile remembers, so it is left out here.
 //
-// It moves on only with a sign-in that follows what it has: an owner sends a source's sign-ins in their order, but
-// where brokers refuse or lose some, what comes behind them is no sign that they came. Then it stays where it
-// is, and what is split again from there on is judged.
+// It is what a mark holds, and nothing else: of sources that a mark has no room for it forgets the one that was not
+// heard of for longest, with the sign-in that takes the room. So what is left out is the log's, whoever was
+// restarted, and however many sign-ins a transaction has.
 type heard struct {
-	kept map[signins.Source]hearing // as of what is committed
-	open map[signins.Source]hearing // what the work in hand adds
+	limit  int                              // of size
+	size   int                              // of all in a mark, in bytes
+	newest *list.List                       // of *hearing, by when the source was heard of
+	of     map[signins.Source]*list.Element // of newest
+	mark   string                           // its text; "" where it has to be written anew
+	kept   string                           // the text of what is committed
 }
 
-// hearing is the place of the last sign-in of a source, and its offset in the partition; 0 where that is not known.
-type hearing struct {
-	place signins.Place
-	at    int64
+// hears is what the text of a mark says, or nothing where that is none.
+func hears(text string, limit int) *heard {
+	h := &heard{limit: limit, newest: list.New(), of: make(map[signins.Source]*list.Element)}
+	for _, one := range slices.Backward(parseHeard(text)) {
+		h.note(one)
+	}
+	h.keep()
+	return h
 }
 
-// takes reports whether a sign-in, found at an offset, has not been there before, and notes it.
-func (h *heard) takes(o signins.Origin, offset int64) bool {
+// takes reports whether a sign-in has not been there before, as far as is known, and notes it.
+func (h *heard) takes(o signins.Origin) bool {
 	if o == (signins.Origin{}) {
 		return true // nobody says where it is from
 	}
-	last, known := h.open[o.Source]
-	if !known {
-		last, known = h.kept[o.Source]
+	takes, now := true, begin(o)
+	if known := h.of[o.Source]; known != nil {
+		now = *known.Value.(*hearing)
+		takes = now.takes(o)
+	}
+	h.note(now)
+	return takes
+}
+
+// note puts a source first, and forgets the last ones where there is no room for it.
+func (h *heard) note(one hearing) {
+	h.mark = ""
+	var entry [64]byte
+	one.size = len(one.append(entry[:0]))
+	h.size += one.size
+	if known := h.of[one.source]; known != nil {
+		was := known.Value.(*hearing)
+		h.size -= was.size
+		*was = one
+		h.newest.MoveToFront(known)
+	} else {
+		added := one
+		h.of[one.source] = h.newest.PushFront(&added)
+	}
+	for h.size > h.limit {
+		last := h.newest.Remove(h.newest.Back()).(*hearing)
+		h.size -= last.size
+		delete(h.of, last.source)
+	}
+}
+
+// keep makes what the work in hand has added that of what is committed.
+func (h *heard) keep() { h.kept = h.text() }
+
+// rollback forgets what the work in hand has added.
+func (h *heard) rollback() { *h = *hears(h.kept, h.limit) }
+
+// hearing is that all of a source between two places has come, with what stands there.
+//
+// It moves on only with a sign-in that follows what it has: an owner sends a source's sign-ins in their order, but
+// where brokers refuse or lose some, what comes behind them is no sign that they came. Then it stays where it
+// is, and what is split again from there on is judged.
+type hearing struct {
+	source signins.Source
+	// from is the zero Place for all from the beginning. It is another where the source was forgotten amid what an
+	// owner sent: what of it came before nobody knows any more.
+	from, place signins.Place
+	size        int // in a mark, in bytes
+}
+
+// begin is what the first sign-in tells of a source, or the first since it was forgotten.
+func begin(o signins.Origin) hearing {
+	if !o.Follows {
+		return hearing{source: o.Source, place: o.Place}
+	}
+	return hearing{source: o.Source, from: o.Place, place: o.Place}
+}
+
+// takes reports whether a sign-in of the source has not come before, as far as is known, and moves on with it.
+func (h *hearing) takes(o signins.Origin) bool {
+	if !o.Follows && o.Place.Compare(h.from) >= 0 {
+		h.from = signins.Place{} // all before it is there
 	}
 	switch {
-	case known && o.Place.Compare(last.place) <= 0:
+	case o.Place.Compare(h.from) < 0:
+		return true
+	case o.Place.Compare(h.place) <= 0:
 		return false
-	case o.Follows && (!known || o.After.Compare(last.place) > 0):
+	case o.Follows && o.After.Compare(h.place) > 0:
 		return true // something is missing between them
 	}
-	if h.open == nil {
-		h.open = make(map[signins.Source]hearing)
-	}
-	h.open[o.Source] = hearing{o.Place, offset}
+	h.place = o.Place
 	return true
 }
 
-// keep makes what the work in hand has added that of what is committed. Of sources beyond those that a mark
-// has room for it keeps those that were heard of last.
-func (h *heard) keep() {
-	if len(h.open) == 0 {
-		return
-	}
-	if h.kept == nil {
-		h.kept = make(map[signins.Source]hearing)
-	}
-	maps.Copy(h.kept, h.open)
-	clear(h.open)
-	if len(h.kept) > maxHeard {
-		for _, s := range newestFirst(h.kept)[maxHeard:] {
-			delete(h.kept, s)
-		}
-	}
-}
-
-// rollback forgets what the work in hand has added.
-func (h *heard) rollback() { clear(h.open) }
-
-// all is what is kept and what the work in hand adds.
-func (h *heard) all() map[signins.Source]hearing {
-	all := make(map[signins.Source]hearing, len(h.kept)+len(h.open))
-	maps.Copy(all, h.kept)
-	maps.Copy(all, h.open)
-	return all
-}
-
-// maxHeardBytes is how long what is heard may be in a mark, which the broker's offset.metadata.max.bytes bounds: 4,096
-// where nobody has set it. An entry has 7 to 23 bytes, most often 11, and four thirds of that as text.
+// brokersMetadata is offset.metadata.max.bytes of a broker, which bounds marks, where nobody has set it.
+// maxHeardBytes is how long what is heard may be in a mark: 3,840 bytes as text. An entry has 7 to 37 bytes, most
+// often 11 or 12.
 const (
-	maxHeardBytes = 3840
-	maxHeard      = maxHeardBytes / 14
+	brokersMetadata = 4096
+	maxHeardBytes   = 2880
 )
 
-// nothingHeard stands in a mark for no source.
-const nothingHeard = "-"
+const (
+	// nothingHeard stands in a mark for no source.
+	nothingHeard = "-"
+	// heardPrefix begins the text of others. Marks of before have none, and entries that say from nowhere.
+	heardPrefix = "~"
+)
 
-// heardText is the text that a mark has of what is heard: the sources that were heard of last, as many as there is
-// room for.
-func heardText(all map[signins.Source]hearing) string {
-	var text []byte
-	var entry [32]byte
-	for _, source := range newestFirst(all) {
-		place := all[source].place
-		e := binary.LittleEndian.AppendUint32(entry[:0], source.Number)
-		e = binary.AppendUvarint(e, uint64(source.Partition))
-		e = binary.AppendUvarint(e, uint64(place.Offset))
-		e = binary.AppendUvarint(e, uint64(place.Index))
-		if base64.RawStdEncoding.EncodedLen(len(text)+len(e)) > maxHeardBytes {
-			break
-		}
-		text = append(text, e...)
+// append appends the entry of a mark: four bytes of the number, then varints: partition, offset, twice the index; and
+// where from is none of the beginning, which is one more, by how much the offset has grown since and the index there.
+func (h *hearing) append(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, h.source.Number)
+	dst = binary.AppendUvarint(dst, uint64(h.source.Partition))
+	dst = binary.AppendUvarint(dst, uint64(h.place.Offset))
+	index := uint64(h.place.Index) << 1
+	if h.from == (signins.Place{}) {
+		return binary.AppendUvarint(dst, index)
 	}
-	return cmp.Or(base64.RawStdEncoding.EncodeToString(text), nothingHeard)
+	dst = binary.AppendUvarint(dst, index|1)
+	dst = binary.AppendUvarint(dst, uint64(h.place.Offset-h.from.Offset))
+	return binary.AppendUvarint(dst, uint64(h.from.Index))
+}
+
+// text is what a mark has of it: the source that was heard of last comes first.
+func (h *heard) text() string {
+	if h.mark != "" {
+		return h.mark
+	}
+	raw := make([]byte, 0, h.size)
+	for e := h.newest.Front(); e != nil; e = e.Next() {
+		raw = e.Value.(*hearing).append(raw)
+	}
+	h.mark = nothingHeard
+	if len(raw) > 0 {
+		h.mark = heardPrefix + base64.RawStdEncoding.EncodeToString(raw)
+	}
+	return h.mark
 }
 
 // parseHeard reads such a text. What is none says nothing.
-func parseHeard(text string) map[signins.Source]hearing {
+func parseHeard(text string) (newestFirst []hearing) {
+	text, says := strings.CutPrefix(text, heardPrefix)
 	raw, err := base64.RawStdEncoding.DecodeString(text)
 	if err != nil {
 		return nil
 	}
-	all := make(map[signins.Source]hearing)
-	for len(raw) > 4 {
-		source := signins.Source{Number: binary.LittleEndian.Uint32(raw)}
-		raw = raw[4:]
-		var fields [3]uint64
-		for i := range fields {
-			v, n := binary.Uvarint(raw)
-			if n <= 0 {
-				return all
-			}
-			fields[i], raw = v, raw[n:]
+	short := false
+	field := func() uint64 {
+		v, n := binary.Uvarint(raw)
+		if short = short || n <= 0; short {
+			return 0
 		}
-		source.Partition = int32(fields[0])
-		all[source] = hearing{place: signins.Place{Offset: int64(fields[1]), Index: int32(fields[2])}}
+		raw = raw[n:]
+		return v
 	}
-	return all
-}
-
-// newestFirst returns the sources, the one that was heard of last first.
-func newestFirst(all map[signins.Source]hearing) []signins.Source {
-	return slices.SortedFunc(maps.Keys(all), func(a, b signins.Source) int {
-		return cmp.Or(cmp.Compare(all[b].at, all[a].at), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Number, b.Number))
-	})
+	for len(raw) > 4 {
+		one := hearing{source: signins.Source{Number: binary.LittleEndian.Uint32(raw)}}
+		raw = raw[4:]
+		one.source.Partition, one.place.Offset = int32(field()), int64(field())
+		index, amid := field(), false
+		if says {
+			index, amid = index>>1, index&1 > 0
+		}
+		one.place.Index = int32(index)
+		if amid {
+			one.from = signins.Place{Offset: one.place.Offset - int64(field()), Index: int32(field())}
+		}
+		if short {
+			break
+		}
+		newestFirst = append(newestFirst, one)
+	}
+	return newestFirst
 }

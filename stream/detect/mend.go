@@ -130,7 +130,7 @@ func (d *atLeastOnce) survey(ctx context.Context, a *assignment) error {
 		latest[string(r.Key)], last = r, r.Timestamp
 		ahead = ahead || d.baseline.carriedBy(r) > a.judged
 		return nil
-	}, func(int64) {})
+	}, func(int64) bool { return true })
 	if err != nil || ahead {
 		return d.postpone(a, err)
 	}

@@ -52,15 +52,12 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	if len(input) == 0 {
 		return offsets, nil
 	}
-	found, missing := m.ends(ctx)
+	found := m.ends(ctx)
 	for partition, offset := range input {
 		committed, mark := offset.EpochOffset().Offset, m.marks[partition]
 		a := m.roster.unread(partition)
 		at, ok := found[partition]
 		if !ok {
-			if m.deps.AcceptLoss { // it may have to be read from elsewhere
-				return nil, fmt.Errorf("asking where the topics begin and end: %w", missing)
-			}
 			if committed < 0 {
 				input[partition] = kgo.NewOffset().AtStart()
 			}
@@ -91,13 +88,15 @@ type ends struct{ signinsStart, signinsEnd, baselineStart, baselineEnd int64 }
 // endsWithin is how long the group waits for the leaders of all partitions.
 const endsWithin = 2 * time.Second
 
-// ends returns what the leaders of all partitions say in time, and why the others are missing.
-func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
+// ends returns what the leaders of all partitions say in time.
+func (m *member) ends(ctx context.Context) map[int32]ends {
 	ctx, cancel := context.WithTimeout(ctx, endsWithin)
 	defer cancel()
 	starts, startErr := m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
 	lasts, lastErr := m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
-	missing := errors.Join(startErr, lastErr, starts.Error(), lasts.Error())
+	if err := errors.Join(startErr, lastErr, starts.Error(), lasts.Error()); err != nil {
+		m.log.Debug("asking where the topics begin and end", "error", err)
+	}
 	found := make(map[int32]ends)
 	for p := range m.deps.Topics.Partitions {
 		var at ends
@@ -118,11 +117,9 @@ func (m *member) ends(ctx context.Context) (map[int32]ends, error) {
 		}
 		if known {
 			found[p] = at
-		} else if missing == nil {
-			missing = fmt.Errorf("the brokers' answer is without partition %d", p)
 		}
 	}
-	return found, missing
+	return found
 }
 
 // locate asks the leaders of one partition where it begins and ends, again and again while they are
@@ -133,13 +130,14 @@ func (m *member) locate(a *assignment, committed int64, mark string) {
 		at, err := m.endsOf(a.ctx, a.partition)
 		if err == nil {
 			start, err := m.startAt(a.partition, committed, mark, at)
-			if err != nil && a.ctx.Err() == nil {
+			if err == nil && committed >= 0 && start != committed { // and the client reads from there by now
+				err = fmt.Errorf("%w: partition %d is to be read from offset %d, not from %d", errRebuild, a.partition, start, committed)
+			}
+			if err == nil {
+				m.restore(a, start, committed, mark, at)
+			} else if a.ctx.Err() == nil {
 				m.fail(err)
 			}
-			if err != nil {
-				return
-			}
-			m.restore(a, start, committed, mark, at)
 			return
 		}
 		m.roster.waits(a, fmt.Sprintf("partition %d waits for its leaders: %s", a.partition, brief(err)))
@@ -221,7 +219,7 @@ func (m *member) startAt(partition int32, committed int64, mark string, at ends)
 // group's offset, negative where there is none, and mark what came with it.
 func (m *member) restore(a *assignment, start, committed int64, mark string, at ends) {
 	was, ours := parseMark(mark)
-	if !m.roster.startRestore(a, start, at.baselineEnd, was) {
+	if !m.roster.startRestore(a, start, at.baselineEnd, was, cmp.Or(m.deps.heard, maxHeardBytes)) {
 		return
 	}
 	first := committed < 0
@@ -387,9 +385,9 @@ func (m *member) restorePatience() time.Duration {
 var errStill = errors.New("the leader has records there and sends none")
 
 // span reads the committed records of the baseline partition at offsets [from, end), and tells
-// moved now and then up to where it has come. It gives up with errStill when nothing comes for as
+// moved now and then up to where it has come, until that wants no more. It gives up with errStill when nothing comes for as
 // long as patience.
-func (m *member) span(ctx context.Context, partition int32, from, end int64, patience time.Duration, take func(*kgo.Record) error, moved func(at int64)) error {
+func (m *member) span(ctx context.Context, partition int32, from, end int64, patience time.Duration, take func(*kgo.Record) error, moved func(at int64) (more bool)) error {
 	opts := append([]kgo.Opt(nil), m.deps.Client...)
 	opts = append(opts,
 		kgo.WithContext(ctx), // its Close waits for no broker once the restore is broken off
@@ -407,7 +405,7 @@ func (m *member) span(ctx context.Context, partition int32, from, end int64, pat
 
 	last := time.Now()
 	var reason error
-	for at := from; at < end; moved(at) {
+	for at, more := from, true; more && at < end; more = moved(at) {
 		pollCtx, cancel := context.WithTimeout(ctx, min(sayEvery, patience))
 		fetches := client.PollFetches(pollCtx)
 		cancel()

@@ -349,66 +349,93 @@ func (h *house) evict(instances ...string) {
 // restored when it is back.
 func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T) {
 	const away = 1
-	for _, committed := range []bool{false, true} {
-		for _, baseline := range []bool{false, true} {
-			t.Run(fmt.Sprintf("committed=%v/baseline=%v", committed, baseline), func(t *testing.T) {
-				h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
-				var want []string
-				write := func(at int) {
-					list := inEach("user", at)
-					h.produce(list...)
-					if at == 0 {
-						for _, s := range list {
-							want = append(want, s.ID)
-						}
+	for _, test := range []struct{ committed, baseline, lossy bool }{
+		{false, false, false}, {false, true, false}, {true, false, false}, {true, true, false}, {true, false, true}, {false, true, true},
+	} {
+		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
+			h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+			var want []string
+			write := func(at int) {
+				list := inEach("user", at)
+				h.produce(list...)
+				if at == 0 {
+					for _, s := range list {
+						want = append(want, s.ID)
 					}
 				}
-				if committed {
-					one := h.start("one", dir)
-					write(0)
-					h.judged()
-					if err := one.stop(); err != nil {
-						t.Fatal(err)
-					}
-				}
-				topic := h.topics.Signins
-				if baseline {
-					topic = h.topics.Baseline
-				}
-				fault := h.b.Embedded().Cluster.Fault(kfake.Fault{
-					Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: topic, Partitions: []int32{away}, Err: kerr.LeaderNotAvailable, Count: -1,
-				})
-				write(len(want)) // known by then, or nobody is
-				said := sentences{message: "waiting for the leaders of a partition before it is restored"}
-				one := h.start("one", dir, func(_ *detect.Config, d *detect.Deps) {
-					detect.SetSayEvery(d, time.Nanosecond)
-					d.Log = slog.New(&said)
-				})
-				each := int64(1) // sign-ins of a partition
-				if committed {
-					each++
-				}
-				h.until("all other partitions to be judged", func() bool {
-					offsets, err := h.b.Admin().FetchOffsets(t.Context(), h.group)
-					judged := 0
-					offsets.Each(func(o kadm.OffsetResponse) {
-						if o.At == each {
-							judged++
-						}
-					})
-					return err == nil && judged == partitions-1
-				})
-				h.until("it to say why it is not ready", func() bool {
-					ready, missing := one.Ready()
-					return !ready && strings.HasPrefix(missing, "detect: restoring 1 partitions, ") &&
-						strings.HasSuffix(missing, fmt.Sprintf(" records read; partition %d waits for its leaders: LEADER_NOT_AVAILABLE", away))
-				})
-				h.until("it to have said so twice", func() bool { return said.count(away) > 1 })
-				fault.Remove()
+			}
+			if test.committed {
+				one := h.start("one", dir)
+				write(0)
 				h.judged()
-				h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
-				h.wantAlerts(want...)
+				if err := one.stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			topic := h.topics.Signins
+			if test.baseline {
+				topic = h.topics.Baseline
+			}
+			fault := h.b.Embedded().Cluster.Fault(kfake.Fault{
+				Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: topic, Partitions: []int32{away}, Err: kerr.LeaderNotAvailable, Count: -1,
 			})
-		}
+			write(len(want)) // known by then, or nobody is
+			said := sentences{message: "waiting for the leaders of a partition before it is restored"}
+			one := h.start("one", dir, func(_ *detect.Config, d *detect.Deps) {
+				d.AcceptLoss = test.lossy
+				detect.SetSayEvery(d, time.Nanosecond)
+				d.Log = slog.New(&said)
+			})
+			each := int64(1) // sign-ins of a partition
+			if test.committed {
+				each++
+			}
+			h.until("all other partitions to be judged", func() bool {
+				offsets, err := h.b.Admin().FetchOffsets(t.Context(), h.group)
+				judged := 0
+				offsets.Each(func(o kadm.OffsetResponse) {
+					if o.At == each {
+						judged++
+					}
+				})
+				return err == nil && judged == partitions-1
+			})
+			h.until("it to say why it is not ready", func() bool {
+				ready, missing := one.Ready()
+				return !ready && strings.HasPrefix(missing, "detect: restoring 1 partitions, ") &&
+					strings.HasSuffix(missing, fmt.Sprintf(" records read; partition %d waits for its leaders: LEADER_NOT_AVAILABLE", away))
+			})
+			h.until("it to have said so twice", func() bool { return said.count(away) > 1 })
+			fault.Remove()
+			h.judged()
+			h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
+			h.wantAlerts(want...)
+		})
+	}
+}
+
+// Where a loss is accepted, its sign-ins are read from where they begin by then.
+func TestAPartitionWithoutLeaderIsReadFromWhereItBegins(t *testing.T) {
+	const away = 1
+	h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+	h.produce(inEach("user", 0)...)
+	one := h.start("one", dir)
+	h.judged()
+	if err := one.stop(); err != nil {
+		t.Fatal(err)
+	}
+	h.produce(inEach("lost", 1)...)
+	h.empty(h.topics.Signins)
+	kept := inEach("kept", 2)
+	h.produce(kept...)
+	fault := h.b.Embedded().Cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: h.topics.Signins, Partitions: []int32{away}, Err: kerr.LeaderNotAvailable, Count: -1,
+	})
+	h.start("one", dir, lossy)
+	h.until("all other partitions to be judged", func() bool { return h.allJudged(away) })
+	fault.Remove()
+	h.judged()
+	if n := h.alerts()[kept[away].ID]; n != 1 {
+		t.Errorf("%d alerts for what is left of it, want 1", n)
 	}
 }

@@ -49,7 +49,7 @@ type assignment struct {
 	// hour is the event time of the partition as of what is committed, now as of the work in
 	// hand: the newest hour that a sign-in or a tick has named. Sweeps go by it.
 	hour, now int32
-	heard     heard // of the input, by the sign-ins of the partition
+	heard     *heard // of the input, by the sign-ins of the partition
 	sweeping  bool
 	swept     int32 // the event time at which the last sweep began; 0 before ours, so one is due
 }
@@ -170,8 +170,8 @@ func (r *roster) unread(partition int32) *assignment {
 }
 
 // startRestore notes where the restore of an assignment ends and its sign-ins begin, and what came with the
-// committed offset. It reports false where another has begun, or the assignment is over.
-func (r *roster) startRestore(a *assignment, at, end int64, was mark) bool {
+// committed offset, of which so many bytes are of what was heard. It reports false where another has begun, or the assignment is over.
+func (r *roster) startRestore(a *assignment, at, end int64, was mark, maxHeard int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a.over || a.phase != assigned {
@@ -181,7 +181,7 @@ func (r *roster) startRestore(a *assignment, at, end int64, was mark) bool {
 	a.restore = progress{end: end}
 	a.position, a.judged, a.committed = at, at, at
 	a.hour, a.now, a.committedHour = was.hour, was.hour, was.hour
-	a.heard = heard{kept: was.heard}
+	a.heard = hears(was.heard, maxHeard)
 	return true
 }
 

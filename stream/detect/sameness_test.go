@@ -8,18 +8,62 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/detect"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
+// inputs are partitions of the input, as the owner sees them who splits them.
+type inputs []struct {
+	done [][]*detector.SignIn    // its messages
+	sent map[int32]signins.Place // the last, by partition of the sign-ins
+}
+
+// hears has a stage remember fewer than half of them.
+func hears(_ *detect.Config, d *detect.Deps) { detect.SetHeard(d, 40) }
+
+// split sends a message of one of them on. Now and then it sends old ones once more, as an owner does who begins there.
+func (in inputs) split(h *house, random *rand.Rand, list []*detector.SignIn) {
+	of := random.IntN(len(in))
+	if in[of].sent == nil {
+		in[of].sent = make(map[int32]signins.Place)
+	}
+	in[of].done = append(in[of].done, list)
+	h.send(of, len(in[of].done)-1, list, in[of].sent)
+	if random.IntN(3) == 0 {
+		of = random.IntN(len(in))
+		began, sent := random.IntN(len(in[of].done)+1), make(map[int32]signins.Place)
+		for at := began; at < min(began+4, len(in[of].done)); at++ {
+			h.send(of, at, in[of].done[at], sent)
+		}
+	}
+}
+
+// send appends what a message has to the partitions of its users, by an owner who sent them others before.
+func (h *house) send(of, message int, list []*detector.SignIn, sent map[int32]signins.Place) {
+	var records []*kgo.Record
+	for i, s := range list {
+		p := kafka.Partition([]byte(s.UPN), partitions)
+		o := signins.Origin{Source: signins.Source{Number: 7, Partition: int32(of)}, Place: signins.Place{Offset: int64(message), Index: int32(i)}}
+		o.After, o.Follows = sent[p]
+		sent[p] = o.Place
+		records = append(records, &kgo.Record{Topic: h.topics.Signins, Partition: p, Key: []byte(s.UPN), Value: signins.Append(nil, s, o)})
+	}
+	h.b.Produce(records...)
+}
+
 // writeMonths fills the sign-ins topic with two months of users who come, stay away for about as
-// long as the state keeps them, and come back; some of what they do arrives late.
+// long as the state keeps them, and come back; some of what they do arrives late, and some is split again.
 func (h *house) writeMonths(random *rand.Rand) {
 	h.t.Helper()
 	const users, end = 30, 1500
 	next := make([]int, users)  // when they sign in again
 	away := make([]bool, users) // until then for about as long as the state keeps them
+	in := make(inputs, 9)
 	n := 0
 	for at := 0; at < end; at += 1 + random.IntN(12) {
 		var list []*detector.SignIn
@@ -44,7 +88,7 @@ func (h *house) writeMonths(random *rand.Rand) {
 			}
 		}
 		if len(list) > 0 {
-			h.produce(list...)
+			in.split(h, random, list)
 		}
 		h.tick(at)
 	}
@@ -80,12 +124,15 @@ func TestAlertsAreFunctionsOfTheLog(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		h := newHouse(t, b)
 		h.writeMonths(random)
-		one := h.start("one", t.TempDir(), func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
+		one := h.start("one", t.TempDir(), hears, func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
 		h.judged()
 		if err := one.stop(); err != nil {
 			t.Fatal(err)
 		}
 		want := h.written()
+		if n, _ := one.count("prtwatch_signins_split_again_total"); n < 100 {
+			t.Errorf("%v sign-ins were left out: too few to show anything", n)
+		}
 		if late := strings.Count(strings.Join(want, ""), `"late":true`); late == 0 || len(want) < 100 {
 			t.Errorf("%d alerts, of which %d are late: too few to show anything", len(want), late)
 		}
@@ -118,6 +165,7 @@ func (h *house) judgeAnyhow(random *rand.Rand, restarts bool) {
 	h.t.Helper()
 	var mu sync.Mutex
 	anyhow := func(c *detect.Config, d *detect.Deps) {
+		hears(c, d)
 		c.Members, c.Transaction = 1+random.IntN(3), time.Duration(1+random.IntN(20))*time.Millisecond
 		dice := rand.New(rand.NewPCG(random.Uint64(), 1))
 		detect.SetPace(d, func() (int, int64, int) {

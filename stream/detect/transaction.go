@@ -79,7 +79,7 @@ func (m *member) judge(r *kgo.Record) error {
 		m.work.tally.unreadable++
 		return nil
 	}
-	if !a.heard.takes(signins.OriginOf(r.Value), r.Offset) {
+	if !a.heard.takes(signins.OriginOf(r.Value)) {
 		m.work.tally.splitAgain++
 		return nil
 	}

@@ -22,6 +22,10 @@ const restoresAtOnce = 4
 // so makes the next one twice as long, for what comes slowly has to come at last.
 const turnWithin = 2 * time.Second
 
+// turnSlice is how long a turn may be in which something comes: who is not through by then asks for another one,
+// which is after those who wait.
+const turnSlice = 10 * time.Second
+
 // askAfter is when a restore that waits asks the leader once more; each time later, up to rebuildAfter. Most
 // transactions end within some milliseconds.
 const askAfter = 10 * time.Millisecond
@@ -29,7 +33,8 @@ const askAfter = 10 * time.Millisecond
 // errUndecided is why a restore waits though its next record has come.
 var errUndecided = errors.New("a transaction that began there has not ended")
 
-// turns is the reading of a baseline partition by a restore: a turn for each stretch of it that is decided.
+// turns is the reading of a baseline partition by a restore: a turn for each stretch of it that is decided,
+// or some of it.
 type turns struct {
 	*member
 	of *assignment
@@ -79,7 +84,7 @@ func (t *turns) decided() (int64, error) {
 	return decided, err
 }
 
-// turn reads up to an offset while few others read, and gives up with errStill.
+// turn reads up to an offset while few others read, or as far as it comes in turnSlice, and gives up with errStill.
 func (t *turns) turn(upTo int64) error {
 	asked := time.Now()
 	if err := t.deps.restores.Acquire(t.of.ctx, 1); err != nil {
@@ -90,8 +95,11 @@ func (t *turns) turn(upTo int64) error {
 	if t.at.waits = ""; t.at.began.IsZero() {
 		t.at.began = time.Now()
 	}
-	before := t.at.at
-	err := t.span(t.of.ctx, t.of.partition, before, upTo, min(t.within, t.restorePatience()), t.take, t.moved)
+	before, began := t.at.at, time.Now()
+	err := t.span(t.of.ctx, t.of.partition, before, upTo, min(t.within, t.restorePatience()), t.take, func(next int64) bool {
+		t.moved(next)
+		return next == before || time.Since(began) < cmp.Or(t.deps.slice, turnSlice)
+	})
 	if t.at.at > before {
 		t.since, t.pause = time.Now(), askAfter
 	}

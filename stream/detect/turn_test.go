@@ -164,6 +164,63 @@ func TestARestoreThatIsSlowComesToItsEnd(t *testing.T) {
 	h.until("the stage to be ready", func() bool { ready, _ := s.Ready(); return ready })
 }
 
+// A batch comes each tenth of a second, of a hundred, to one that has the only turn. The other three partitions do not
+// wait for its end.
+func TestAPartitionWaitsForNoRestoreThatIsSlow(t *testing.T) {
+	t.Parallel()
+	const slow, batches = 0, 100
+	h := newHouse(t, brokertest.Fake(t))
+	h.history(1)
+	for i := range batches {
+		h.b.Produce(&kgo.Record{Topic: h.topics.Baseline, Partition: slow, Key: fmt.Appendf(nil, "nobody%d", i)})
+	}
+	topics, err := h.b.Admin().ListTopics(t.Context(), h.topics.Baseline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := h.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		for _, topic := range request.(*kmsg.FetchRequest).Topics {
+			for j := range topic.Partitions {
+				if p := &topic.Partitions[j]; topic.TopicID == topics[h.topics.Baseline].ID && p.Partition == slow {
+					p.PartitionMaxBytes = 1
+					cluster.SleepControl(func() { time.Sleep(100 * time.Millisecond) })
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	h.produce(inEach("user", 3)...)
+	var others []func() error
+	said := sentences{message: "restoring a partition"}
+	s := h.start("one", t.TempDir(), whole, alone, func(_ *detect.Config, d *detect.Deps) {
+		detect.SetTurns(d, semaphore.NewWeighted(1), 0)
+		detect.SetSlice(d, time.Second)
+		detect.SetSayEvery(d, time.Nanosecond)
+		d.Log = slog.New(&said)
+		for p := slow + 1; p < partitions; p++ {
+			held, err := d.Store.Lease(t.Context(), int32(p))
+			if err != nil {
+				t.Fatal(err)
+			}
+			others = append(others, held.Release)
+		}
+	})
+	h.until("the slow one to have its turn", func() bool { return said.count(slow) > 0 })
+	for _, release := range others {
+		if err := release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.until("the others to be judged", func() bool { return h.allJudged(slow) })
+	if h.allJudged() {
+		t.Error("the one that is slow was judged before them")
+	}
+	h.judged()
+	h.until("the stage to be ready", func() bool { ready, _ := s.Ready(); return ready })
+}
+
 // What counts is for how long nothing moves, not for how long a restore takes.
 func TestARestoreThatMovesNowAndThenComesToItsEnd(t *testing.T) {
 	t.Parallel()
