@@ -50,9 +50,9 @@ func Ping(ctx context.Context, cl *kgo.Client, section string, patience time.Dur
 		switch {
 		case err == nil:
 			return nil
-		case limited.Err() == nil:
+		case limited.Err() == nil && (last == nil || !timedOut(err)):
 			last = err
-		case last == nil: // the end of the waiting itself explains nothing
+		case last == nil: // the end of the waiting itself explains nothing, nor a dial that it cut off
 			last = errSilent
 		}
 		key, remedy, permanent := diagnose(last, len(mechanisms) > 0)
@@ -72,6 +72,11 @@ func Ping(ctx context.Context, cl *kgo.Client, section string, patience time.Dur
 
 // errSilent is the reason where not even one attempt had come to an end.
 var errSilent = errors.New("neither answered nor refused")
+
+func timedOut(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
+}
 
 // pingOnce returns when the context ends, which the client's Ping does not while it
 // connects: that goes on for the ten seconds of its own timeout.
