@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -29,6 +30,7 @@ type hub struct {
 	testing.TB
 	b      *brokertest.Broker
 	raw    string
+	also   []string // input topics beside raw
 	topics kafka.Topics
 	cfg    Config
 	start  Start
@@ -98,7 +100,7 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := New(h.cfg, Deps{
-		Input: input, Internal: internal, InputTopics: []string{h.raw}, Start: h.start, Topics: h.topics,
+		Input: input, Internal: internal, InputTopics: h.inputs(), Start: h.start, Topics: h.topics,
 		UserKey:    func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
 		CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept, AtLeastOnce: h.atLeast,
 		Log:     slog.New(slog.DiscardHandler),
@@ -143,11 +145,13 @@ func (h *hub) eventually(what string, ok func() bool) {
 	}
 }
 
+func (h *hub) inputs() []string { return append([]string{h.raw}, h.also...) }
+
 // drained waits until the group has committed the end of every input partition.
 func (h *hub) drained() {
 	h.Helper()
 	h.eventually("all of the input is committed", func() bool {
-		ends, err := h.b.Admin().ListCommittedOffsets(context.Background(), h.raw)
+		ends, err := h.b.Admin().ListCommittedOffsets(context.Background(), h.inputs()...)
 		if err != nil {
 			return false
 		}
@@ -155,12 +159,24 @@ func (h *hub) drained() {
 		if err != nil {
 			return false
 		}
-		for p, end := range ends[h.raw] {
-			if c, ok := committed.Lookup(h.raw, p); !ok || c.At != end.Offset {
-				return false
-			}
-		}
-		return true
+		all := true
+		ends.Each(func(end kadm.ListedOffset) {
+			c, ok := committed.Lookup(end.Topic, end.Partition)
+			all = all && ok && c.At == end.Offset
+		})
+		return all
+	})
+}
+
+// settled waits until all of the input is committed, and all that an offset says.
+func (h *hub) settled(r *running) {
+	h.Helper()
+	h.drained()
+	h.eventually("nothing is left to commit", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		marks, _ := r.marksOf(r.mu.merge.lanes)
+		return len(marks) == 0
 	})
 }
 

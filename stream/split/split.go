@@ -55,9 +55,10 @@
 // # Non-obvious
 //
 //   - Where nothing is committed, the offset that reading starts at is committed before anything is
-//     read. So a partition of a topic that has commits elsewhere was added later, and is read from its
-//     beginning, whatever input.start says; and where sign-ins were split and nothing at all is
-//     committed, offsets have expired (start.go).
+//     read, and each offset says of how many partitions of its topic there are some. So a partition beyond
+//     those was added later, and is read from its beginning, whatever input.start says; and where sign-ins were
+//     split and no offset of the topic says so, offsets have expired, unless those of other topics
+//     are there: then the topic is new (Splitter.begin).
 //   - Control records are kept, and move the position: else a partition that ends in markers
 //     would seem to have more for ever.
 //   - A tick must be produced by the loop, between two messages: from elsewhere it could
@@ -149,7 +150,7 @@ type Splitter struct {
 	admin    *kadm.Client       // of the input cluster
 	producer *kgo.Client
 	readers  sync.WaitGroup
-	memory   memory // of the readers' messages
+	memory   memory        // of the readers' messages
 	wake     chan struct{} // of size 1: the loop may have something to do
 	due      chan struct{} // of size 1: a commit is wanted before its time
 	// committing is held while offsets are committed; it guards lastCommitted, when that was.
@@ -174,13 +175,11 @@ type Splitter struct {
 		sync.Mutex
 		merge   merge
 		flights *flights
-		joined  bool                        // the group has told us what is ours, be it nothing
-		fenced  bool                        // another member has our name: there is nothing to leave
-		silent  bool                        // a lost connection to the group was logged already
-		ends    *ends                       // where the input ended lately; nil until asked
-		tags    map[string]map[int32]string // what the offsets that were fetched last came with
-		begun   map[string]int              // of how many partitions of a topic they say that there were any
-		sources map[string]map[int32]uint32 // which sources they came with
+		joined  bool     // the group has told us what is ours, be it nothing
+		fenced  bool     // another member has our name: there is nothing to leave
+		silent  bool     // a lost connection to the group was logged already
+		ends    *ends    // where the input ended lately; nil until asked
+		commits *commits // what the offsets that were fetched last say
 		ticked  time.Time
 		handing bool  // a revoke is handing partitions over
 		failure error // why the session ends, nil while all is well
@@ -212,6 +211,7 @@ func (s *Splitter) fresh() {
 	s.mu.flights = &flights{}
 	s.mu.joined, s.mu.fenced, s.mu.silent, s.mu.handing = false, false, false, false
 	s.mu.ends, s.mu.failure = nil, nil
+	s.mu.commits = newCommits()
 }
 
 // Ready reports whether the group has told this member what is its own; standing by is
