@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/fault"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 const (
@@ -79,6 +81,10 @@ func (s *Splitter) heed(ctx context.Context) {
 				s.cfg.Group, s.deps.Instance, err))
 			return
 		}
+		if kafka.Denied(err) {
+			s.fail(s.denied(err))
+			return
+		}
 		s.mu.Lock()
 		first := !s.mu.silent
 		s.mu.silent = true
@@ -87,6 +93,11 @@ func (s *Splitter) heed(ctx context.Context) {
 			s.deps.Log.Warn("the consumer group cannot be joined; trying on", "group", s.cfg.Group, "error", err)
 		}
 	}
+}
+
+// denied says what to do about a right to the input that we have not.
+func (s *Splitter) denied(err error) error {
+	return fmt.Errorf("reading %s as group %s: %w; grant the right to this user", strings.Join(s.deps.InputTopics, ", "), s.cfg.Group, err)
 }
 
 // leave has the group client leave. That waits for an answer to a JoinGroup that is on its way,
@@ -357,12 +368,33 @@ func (s *Splitter) send(marks map[*lane]int64, begun map[string]int32) bool {
 		})
 	})
 	s.lastCommitted = time.Now()
+	s.tellCommit(err, len(marks))
 	if err != nil {
-		// The next second tries again, or whoever takes over splits these messages again.
-		s.deps.Log.Debug("committing input offsets", "group", s.cfg.Group, "partitions", len(marks), "error", err)
 		s.deps.Metrics.commitErrors.Inc()
 		return false
 	}
 	fault.Pass(fault.SplitCommitted)
 	return true
+}
+
+// tellCommit says how a commit went. What failed the next second tries again, or whoever takes over splits these
+// messages again; so it is no news, unless the broker will not have it whoever sends it.
+func (s *Splitter) tellCommit(err error, partitions int) {
+	var of *kerr.Error
+	final := errors.As(err, &of) && !of.Retriable && !kafka.Moved(err)
+	s.mu.Lock()
+	if err == nil || final {
+		s.mu.refused = err
+	}
+	s.mu.Unlock()
+	switch now := time.Now(); {
+	case err == nil:
+	case kafka.Denied(err):
+		s.fail(fmt.Errorf("committing offsets of group %s: %w; grant the right to this user", s.cfg.Group, err))
+	case final && now.Sub(s.refusedTold) >= tellEvery:
+		s.refusedTold = now
+		s.deps.Log.Warn("the broker refuses to commit input offsets; trying on", "group", s.cfg.Group, "partitions", partitions, "error", err)
+	default:
+		s.deps.Log.Debug("committing input offsets", "group", s.cfg.Group, "partitions", partitions, "error", err)
+	}
 }

@@ -1,6 +1,7 @@
 package split
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ type hub struct {
 	accept   bool          // a loss
 	atLeast  bool          // delivery is at least once
 
+	log      *slog.Logger       // nil: nothing is kept
 	input    []kgo.Opt          // of the clients of the input; nil: of those of b
 	internal *brokertest.Broker // where the internal topics are
 }
@@ -103,7 +105,7 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 		Input: input, Internal: internal, InputTopics: h.inputs(), Start: h.start, Topics: h.topics,
 		UserKey:    func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
 		CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept, AtLeastOnce: h.atLeast,
-		Log:     slog.New(slog.DiscardHandler),
+		Log:     cmp.Or(h.log, slog.New(slog.DiscardHandler)),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	s.commitEvery, s.endsEvery, s.tickEvery = commitEvery, h.looks, 100*time.Millisecond

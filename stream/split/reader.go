@@ -96,7 +96,7 @@ func (l *lane) ask() {
 }
 
 // read fetches the lane until ctx is done. What a client cannot recover from by itself (a
-// partition that is away, a right that was taken back) is tried again with a new one.
+// partition that is away) is tried again with a new one.
 func (s *Splitter) read(ctx context.Context, l *lane) {
 	log := s.deps.Log.With("topic", l.topic, "partition", l.partition)
 	at, silent := int64(-1), false // at is -1 until the lane is located
@@ -116,6 +116,10 @@ func (s *Splitter) read(ctx context.Context, l *lane) {
 		}
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			s.fail(s.outOfRange(ctx, l, at))
+			return
+		}
+		if kafka.Denied(err) {
+			s.fail(s.denied(err))
 			return
 		}
 		if !silent || at > began {

@@ -153,9 +153,10 @@ type Splitter struct {
 	memory   memory        // of the readers' messages
 	wake     chan struct{} // of size 1: the loop may have something to do
 	due      chan struct{} // of size 1: a commit is wanted before its time
-	// committing is held while offsets are committed; it guards lastCommitted, when that was.
-	committing    sync.Mutex
-	lastCommitted time.Time
+	// committing is held while offsets are committed; it guards lastCommitted, when that was, and refusedTold, when it
+	// was logged last that they are refused.
+	committing                 sync.Mutex
+	lastCommitted, refusedTold time.Time
 	// connected is closed once the clients are there: the group's callbacks may come before
 	// the call that makes its client has returned.
 	connected chan struct{}
@@ -182,6 +183,7 @@ type Splitter struct {
 		commits *commits // what the offsets that were fetched last say
 		ticked  time.Time
 		handing bool  // a revoke is handing partitions over
+		refused error // the broker will not have the last commit, whoever sends it
 		failure error // why the session ends, nil while all is well
 
 		fencings kafka.Fencings
@@ -210,17 +212,20 @@ func (s *Splitter) fresh() {
 	s.mu.merge.lanes, s.mu.merge.blocked = nil, time.Time{}
 	s.mu.flights = &flights{}
 	s.mu.joined, s.mu.fenced, s.mu.silent, s.mu.handing = false, false, false, false
-	s.mu.ends, s.mu.failure = nil, nil
+	s.mu.ends, s.mu.refused, s.mu.failure = nil, nil, nil
 	s.mu.commits = newCommits()
 }
 
-// Ready reports whether the group has told this member what is its own; standing by is
+// Ready reports whether the group has told this member what is its own, and takes its commits; standing by is
 // ready. If not, it says what is missing.
 func (s *Splitter) Ready() (bool, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.mu.joined {
+	switch {
+	case !s.mu.joined:
 		return false, "joining the consumer group " + s.cfg.Group
+	case s.mu.refused != nil && len(s.mu.merge.lanes) > 0:
+		return false, fmt.Sprintf("committing offsets of group %s: %v", s.cfg.Group, s.mu.refused)
 	}
 	return true, ""
 }
@@ -228,7 +233,7 @@ func (s *Splitter) Ready() (bool, string) {
 // Run splits until ctx is done; then it lets what is in the air land, commits, leaves the
 // group and returns nil, within kafka.LeaveWithin even when brokers are away. It returns an
 // error when it cannot go on: a committed offset that is out of range, a record that cannot be
-// produced, brokers that refuse idempotence (but see Deps.AtLeastOnce), or another process under
+// produced, a right that is not granted, brokers that refuse idempotence (but see Deps.AtLeastOnce), or another process under
 // the same instance name. It is called once.
 func (s *Splitter) Run(ctx context.Context) error {
 	for {
