@@ -118,6 +118,7 @@ const (
 	tickEvery   = time.Minute
 	commitEvery = time.Second
 	endsEvery   = 5 * time.Second
+	tryEvery    = 100 * time.Millisecond // to tell a tick that is due
 
 	// maxInFlight bounds what is taken and has not yet landed, in bytes with recordOverhead for
 	// each message and each record of it. At 100,000 sign-ins a second it lasts 200 ms.
@@ -143,7 +144,7 @@ type Splitter struct {
 	cfg  Config
 	deps Deps
 
-	tickEvery, commitEvery, endsEvery, fillFor time.Duration // constants but for tests
+	tickEvery, tryEvery, commitEvery, endsEvery, fillFor time.Duration // constants but for tests
 
 	group    *kgo.Client
 	hangUp   context.CancelFunc // ends both clients at once
@@ -182,9 +183,10 @@ type Splitter struct {
 		ends    *ends    // where the input ended lately; nil until asked
 		commits *commits // what the offsets that were fetched last say
 		ticked  time.Time
-		handing bool  // a revoke is handing partitions over
-		refused error // the broker will not have the last commit, whoever sends it
-		failure error // why the session ends, nil while all is well
+		tried   time.Time // to tell a tick
+		handing bool      // a revoke is handing partitions over
+		refused error     // the broker will not have the last commit, whoever sends it
+		failure error     // why the session ends, nil while all is well
 
 		fencings kafka.Fencings
 	}
@@ -194,7 +196,7 @@ type Splitter struct {
 func New(cfg Config, deps Deps) *Splitter {
 	s := &Splitter{
 		cfg: cfg, deps: deps,
-		tickEvery: tickEvery, commitEvery: commitEvery, endsEvery: endsEvery, fillFor: fillFor,
+		tickEvery: tickEvery, tryEvery: tryEvery, commitEvery: commitEvery, endsEvery: endsEvery, fillFor: fillFor,
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		decoder: entra.NewDecoder(),
 	}
