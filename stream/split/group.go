@@ -347,8 +347,9 @@ func (s *Splitter) send(marks map[*lane]int64, begun map[string]int32) bool {
 		}
 		for _, t := range req.Topics {
 			for i := range t.Partitions {
-				tag := lanes[t.Topic][t.Partitions[i].Partition].committedWith(begun[t.Topic]) // it is sent when the lock is no longer held
-				t.Partitions[i].Metadata = &tag
+				p := &t.Partitions[i]
+				tag := lanes[t.Topic][p.Partition].committedWith(begun[t.Topic], p.Offset) // it is sent when the lock is no longer held
+				p.Metadata = &tag
 			}
 		}
 		return nil

@@ -20,7 +20,8 @@ import (
 // is deleted and made again has another id, and its offsets mean other messages; some brokers
 // forget the group's with the topic, others do not. Then comes of how many of its partitions,
 // from the first on, the group had committed offsets by then: so one whose offset expired is told from
-// one that was added. Last comes the number of the source that its sign-ins are of, see signins.Source.
+// one that was added. Then comes the number of the source that its sign-ins are of, see signins.Source, and last the
+// offset itself: beside another one it is a copy that some tool has made, and says nothing.
 const tagPrefix = "prtwatch/1 "
 
 // noID stands for the id of a topic where brokers give none.
@@ -34,11 +35,11 @@ type tag struct {
 	source uint32
 }
 
-// parseTag reads what came with an offset. It is false where that is not of ours.
-func parseTag(s string) (t tag, ours bool) {
+// parseTag reads what came with an offset. It is false where that is not of ours, or of another offset.
+func parseTag(s string, at int64) (t tag, ours bool) {
 	rest, ours := strings.CutPrefix(s, tagPrefix)
 	fields := strings.Fields(rest)
-	if !ours || len(fields) == 0 {
+	if !ours || len(fields) == 0 || len(fields) > 3 && fields[3] != strconv.FormatInt(at, 10) {
 		return tag{}, false
 	}
 	if fields[0] != noID {
@@ -48,7 +49,7 @@ func parseTag(s string) (t tag, ours bool) {
 		n, _ := strconv.ParseInt(fields[1], 10, 32)
 		t.counts, t.begun = true, int32(n)
 	}
-	if len(fields) == 3 {
+	if len(fields) > 2 {
 		n, _ := strconv.ParseUint(fields[2], 10, 32)
 		t.source = uint32(n)
 	}
@@ -74,7 +75,7 @@ func (c *commits) note(topic string, partition int32, at int64, metadata string)
 		return
 	}
 	c.any[topic] = true
-	t, ours := parseTag(metadata)
+	t, ours := parseTag(metadata, at)
 	if !ours {
 		return
 	}
@@ -127,9 +128,9 @@ func (s *Splitter) begun(topic string) int32 {
 	}
 }
 
-// committedWith is what goes with an offset.
-func (l *lane) committedWith(begun int32) string {
-	return fmt.Sprintf("%s %d %d", cmp.Or(l.tag, tagPrefix+noID), begun, l.source)
+// committedWith is what goes with offset at.
+func (l *lane) committedWith(begun int32, at int64) string {
+	return fmt.Sprintf("%s %d %d %d", cmp.Or(l.tag, l.was, tagPrefix+noID), begun, l.source, at)
 }
 
 // identify asks which topic a lane is of. It ends the stage where that is not the one that it was of

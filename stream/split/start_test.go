@@ -331,7 +331,7 @@ func TestEachOffsetSaysOfHowManyPartitionsThereAreSome(t *testing.T) {
 			committed, err := b.Admin().FetchOffsets(t.Context(), h.cfg.Group)
 			said := 0
 			committed.Each(func(o kadm.OffsetResponse) {
-				if tag, _ := parseTag(o.Metadata); tag.begun == 3 {
+				if tag, _ := parseTag(o.Metadata, o.At); tag.begun == 3 {
 					said++
 				}
 			})
@@ -508,4 +508,27 @@ func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
 			t.Errorf("Run returned %v, want how many are lost and the remedy", err)
 		}
 	})
+}
+
+func TestATagOfAnotherOffsetSaysNothing(t *testing.T) {
+	l := newLane("raw", 0, 5, tag{}, 1)
+	l.tag = tagPrefix + "0a"
+	for _, test := range []struct {
+		with string
+		at   int64
+		want tag
+		ours bool
+	}{
+		{l.committedWith(3, 7), 7, tag{tagPrefix + "0a", true, 3, l.source}, true},
+		{l.committedWith(3, 7), 6, tag{}, false},
+		{"prtwatch/1 - 3 9 7", 7, tag{"", true, 3, 9}, true},
+		{"prtwatch/1 0a 3 9", 7, tag{tagPrefix + "0a", true, 3, 9}, true}, // those of before say less
+		{"prtwatch/1 0a", 7, tag{tagPrefix + "0a", false, 0, 0}, true},
+		{"", 7, tag{}, false},
+		{"an operator's", 7, tag{}, false},
+	} {
+		if got, ours := parseTag(test.with, test.at); got != test.want || ours != test.ours {
+			t.Errorf("%q at %d says %+v, %v, want %+v, %v", test.with, test.at, got, ours, test.want, test.ours)
+		}
+	}
 }
