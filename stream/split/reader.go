@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// fetchBytes bounds a fetch of one partition. It counts compressed bytes: 256 KiB of
-	// real records are some 3.5 MB in memory (DESIGN).
+	// fetchBytes bounds a fetch of one partition. It counts compressed bytes, and records compress by 7 to 13: 256 KiB
+	// of them are up to some 3.5 MB in memory. So what waits takes lowBytes and that, for each partition of the input.
+	// (kgo.MaxDecompressBatchBytes is no bound: what is larger is an error.)
 	fetchBytes = 256 << 10
 	// lowBytes is when a partition's queue is low and the next fetch is asked for.
 	lowBytes = 1 << 20
