@@ -170,7 +170,9 @@ func (s *Splitter) bounds(ctx context.Context, l *lane) (begin, end int64, err e
 	ctx, cancel := context.WithTimeout(ctx, locateWithin)
 	defer cancel()
 	end, err = kafka.OffsetOf(ctx, s.group, l.topic, l.partition, kafka.EndOfLog, kgo.ReadCommitted())
-	begin = l.committed
+	s.mu.Lock()
+	begin = l.committed // what came with it may be committed anew meanwhile
+	s.mu.Unlock()
 	if err == nil && begin < 0 {
 		begin, err = kafka.OffsetOf(ctx, s.group, l.topic, l.partition, l.start.timestamp(), kgo.ReadCommitted())
 	}
