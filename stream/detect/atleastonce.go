@@ -179,22 +179,15 @@ func (d *atLeastOnce) commitError(err error) error {
 // passing reports whether a commit may be refused for now alone: amid a rebalance, or by a broker that is not the
 // group's any more, or that is away.
 func passing(err error) bool {
-	for _, rebalance := range []error{
-		kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.FencedMemberEpoch, kerr.StaleMemberEpoch,
-	} {
-		if errors.Is(err, rebalance) {
-			return true
-		}
-	}
 	var said *kerr.Error
-	return !errors.As(err, &said) || said.Retriable
+	return kafka.Moved(err) || !errors.As(err, &said) || said.Retriable
 }
 
 // offsetsRefused says what to do where the group takes no offsets, now or later; nil where it may.
 func (m *member) offsetsRefused(err error) error {
 	var remedy string
 	switch {
-	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
+	case kafka.Denied(err):
 		remedy = "grant the right to this user"
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		remedy = fmt.Sprintf("set offset.metadata.max.bytes of the brokers to %d, their default, or more", brokersMetadata)

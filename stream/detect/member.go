@@ -403,8 +403,7 @@ func (m *member) fetchError(failed kgo.FetchError) error {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		return fmt.Errorf("reading partition %d of %s: the next sign-in is not in the topic any more: %w; "+
 			"start it again: it then says how many are lost", failed.Partition, failed.Topic, err)
-	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed),
-		errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
+	case kafka.Denied(err):
 		return fmt.Errorf("reading %s as group %s: %w; grant the right to this user", m.deps.Topics.Signins, m.cfg.Group, err)
 	case errors.As(err, &lost):
 		m.log.Error("the broker lost records; going on with what is left", "error", err)

@@ -80,7 +80,7 @@ func TestAQueueThatWaitsForAnotherPartitionIsBounded(t *testing.T) {
 
 // Control records and messages without a value take memory too.
 func TestAQueueOfEmptyRecordsIsFullSomeTime(t *testing.T) {
-	l := newLane("raw", 0, 0, 1, 1)
+	l := newLane("raw", 0, 0, tag{source: 1}, 1)
 	const most = lowBytes / recordOverhead
 	for i := range most {
 		l.add([]*kgo.Record{{Offset: int64(i)}}, most)

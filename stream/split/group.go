@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/fault"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 const (
@@ -79,6 +81,10 @@ func (s *Splitter) heed(ctx context.Context) {
 				s.cfg.Group, s.deps.Instance, err))
 			return
 		}
+		if kafka.Denied(err) {
+			s.fail(s.denied(err))
+			return
+		}
 		s.mu.Lock()
 		first := !s.mu.silent
 		s.mu.silent = true
@@ -87,6 +93,11 @@ func (s *Splitter) heed(ctx context.Context) {
 			s.deps.Log.Warn("the consumer group cannot be joined; trying on", "group", s.cfg.Group, "error", err)
 		}
 	}
+}
+
+// denied says what to do about a right to the input that we have not.
+func (s *Splitter) denied(err error) error {
+	return fmt.Errorf("reading %s as group %s: %w; grant the right to this user", strings.Join(s.deps.InputTopics, ", "), s.cfg.Group, err)
 }
 
 // leave has the group client leave. That waits for an answer to a JoinGroup that is on its way,
@@ -171,29 +182,16 @@ func (s *Splitter) assigned(_ context.Context, group *kgo.Client, _ map[string][
 // is that of Run.
 func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.Offset) error {
 	var lanes []*lane
-	begun := false
 	for topic, partitions := range offsets {
-		grown := s.committedIn(topic, partitions)
 		for partition, offset := range partitions {
-			l := newLane(topic, partition, offset.EpochOffset().Offset, s.source(topic, partition), s.deps.Topics.Partitions)
-			if !grown {
-				l.start = s.deps.Start
-			} else if err := s.expired(l); err != nil {
-				s.fail(err)
-				return err
-			}
-			begun = begun || grown
-			lanes = append(lanes, l)
+			lanes = append(lanes, newLane(topic, partition, offset.EpochOffset().Offset, s.tagOf(topic, partition), s.deps.Topics.Partitions))
 		}
 	}
 	if len(lanes) == 0 {
 		return nil
 	}
-	if !begun {
-		if err := s.mayBegin(ctx); err != nil {
-			return err
-		}
-		s.deps.Log.Info("the group has committed nothing yet: reading from input.start", "group", s.cfg.Group)
+	if err := s.begin(ctx, lanes); err != nil {
+		return err
 	}
 	member, _ := s.group.GroupMetadata()
 	s.mu.Lock()
@@ -201,31 +199,13 @@ func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 	for _, l := range lanes {
 		var readCtx context.Context
 		readCtx, l.stop = context.WithCancel(ctx)
-		l.owned, l.member, l.was = true, member, s.mu.tags[l.topic][l.partition]
+		l.owned, l.member = true, member
 		l.ask()
 		s.mu.merge.add(l)
 		s.readers.Go(func() { s.read(readCtx, l) })
 	}
 	s.deps.Log.Info("splitting", "partitions", len(s.mu.merge.lanes), "added", len(lanes))
 	return nil
-}
-
-// committedIn reports whether the group has committed anything for the topic, given the
-// offsets of the partitions that are new to us: then a partition without was added later.
-func (s *Splitter) committedIn(topic string, partitions map[int32]kgo.Offset) bool {
-	for _, offset := range partitions {
-		if offset.EpochOffset().Offset >= 0 {
-			return true
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.mu.merge.lanes {
-		if l.topic == topic {
-			return true
-		}
-	}
-	return false
 }
 
 // revoked hands partitions over: nothing more is read, what was taken lands and is
@@ -312,14 +292,14 @@ func (s *Splitter) commit(lanes []*lane) {
 	if all {
 		lanes = s.mu.merge.lanes
 	}
-	marks := marksOf(lanes)
+	marks, begun := s.marksOf(lanes)
 	s.mu.Unlock()
-	if len(marks) > 0 && !s.send(marks) {
+	if len(marks) > 0 && !s.send(marks, begun) {
 		return
 	}
 	s.mu.Lock()
 	for l, offset := range marks {
-		l.committed = offset
+		l.committed, l.counted = offset, begun[l.topic]
 		if l.fresh {
 			l.fresh = false
 			close(l.begun)
@@ -329,20 +309,22 @@ func (s *Splitter) commit(lanes []*lane) {
 	s.rouse()
 }
 
-// marksOf returns the marks of lanes that are ours, where they, or their sources, are not committed.
-func marksOf(lanes []*lane) map[*lane]int64 {
-	marks := make(map[*lane]int64)
+// marksOf returns the marks of lanes that are ours, where they, their sources, or of how many partitions there are offsets
+// are not committed; and the latter by topic. Each offset says it: or one that is deleted had been the only one to.
+func (s *Splitter) marksOf(lanes []*lane) (marks map[*lane]int64, begun map[string]int32) {
+	marks, begun = make(map[*lane]int64), make(map[string]int32)
 	for _, l := range lanes {
-		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh) {
+		begun[l.topic] = s.begun(l.topic)
+		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh || l.counted < begun[l.topic]) {
 			marks[l] = l.marked
 		}
 	}
-	return marks
+	return marks, begun
 }
 
 // send commits marks, and reports whether it did. It takes those out that the broker refuses because
 // there is no such topic any more: nothing of that comes again, so nothing has to wait for it.
-func (s *Splitter) send(marks map[*lane]int64) bool {
+func (s *Splitter) send(marks map[*lane]int64, begun map[string]int32) bool {
 	offsets, lanes := make(map[string]map[int32]kgo.EpochOffset), make(map[string]map[int32]*lane)
 	for l, offset := range marks {
 		if offsets[l.topic] == nil {
@@ -364,10 +346,10 @@ func (s *Splitter) send(marks map[*lane]int64) bool {
 			}
 		}
 		for _, t := range req.Topics {
-			begun := s.begun(t.Topic)
 			for i := range t.Partitions {
-				tag := lanes[t.Topic][t.Partitions[i].Partition].committedWith(begun) // it is sent when the lock is no longer held
-				t.Partitions[i].Metadata = &tag
+				p := &t.Partitions[i]
+				tag := lanes[t.Topic][p.Partition].committedWith(begun[t.Topic], p.Offset) // it is sent when the lock is no longer held
+				p.Metadata = &tag
 			}
 		}
 		return nil
@@ -387,12 +369,33 @@ func (s *Splitter) send(marks map[*lane]int64) bool {
 		})
 	})
 	s.lastCommitted = time.Now()
+	s.tellCommit(err, len(marks))
 	if err != nil {
-		// The next second tries again, or whoever takes over splits these messages again.
-		s.deps.Log.Debug("committing input offsets", "group", s.cfg.Group, "partitions", len(marks), "error", err)
 		s.deps.Metrics.commitErrors.Inc()
 		return false
 	}
 	fault.Pass(fault.SplitCommitted)
 	return true
+}
+
+// tellCommit says how a commit went. What failed the next second tries again, or whoever takes over splits these
+// messages again; so it is no news, unless the broker will not have it whoever sends it.
+func (s *Splitter) tellCommit(err error, partitions int) {
+	var of *kerr.Error
+	final := errors.As(err, &of) && !of.Retriable && !kafka.Moved(err)
+	s.mu.Lock()
+	if err == nil || final {
+		s.mu.refused = err
+	}
+	s.mu.Unlock()
+	switch now := time.Now(); {
+	case err == nil:
+	case kafka.Denied(err):
+		s.fail(fmt.Errorf("committing offsets of group %s: %w; grant the right to this user", s.cfg.Group, err))
+	case final && now.Sub(s.refusedTold) >= tellEvery:
+		s.refusedTold = now
+		s.deps.Log.Warn("the broker refuses to commit input offsets; trying on", "group", s.cfg.Group, "partitions", partitions, "error", err)
+	default:
+		s.deps.Log.Debug("committing input offsets", "group", s.cfg.Group, "partitions", partitions, "error", err)
+	}
 }

@@ -208,7 +208,7 @@ func TestNothingIsCommittedUnderAnotherMembership(t *testing.T) {
 		h := newHub(t, b, 1)
 		r := h.run()
 		h.eventually("active", r.active)
-		h.drained() // the offset that reading starts at
+		h.settled(r) // the offset that reading starts at
 		lanes := r.everything()
 		r.mu.Lock()
 		lanes[0].member = "who we were before"
@@ -238,7 +238,7 @@ func TestWhatIsOursAgainUnderAnotherIdIsReadAnew(t *testing.T) {
 	release := h.holdProduce(h.topics.Signins)
 	r := h.run()
 	h.eventually("active", r.active)
-	h.drained() // the offset that reading starts at
+	h.settled(r) // the offset that reading starts at
 	id, _ := r.group.GroupMetadata()
 	b.Deafen(id)
 	b.Produce(h.record(0, 0, message("ada@example.com/0")))
@@ -298,7 +298,7 @@ func TestWhoIsThrownOutWithRecordsInTheAirCommitsAgainAfterwards(t *testing.T) {
 	release := h.holdProduce(h.topics.Signins)
 	r := h.run()
 	h.eventually("active", r.active)
-	h.drained() // the offset that reading starts at
+	h.settled(r) // the offset that reading starts at
 	before := r.everything()[0]
 	id, _ := r.group.GroupMetadata()
 	b.Deafen(id)

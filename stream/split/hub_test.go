@@ -1,6 +1,7 @@
 package split
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -29,6 +31,7 @@ type hub struct {
 	testing.TB
 	b      *brokertest.Broker
 	raw    string
+	also   []string // input topics beside raw
 	topics kafka.Topics
 	cfg    Config
 	start  Start
@@ -39,6 +42,7 @@ type hub struct {
 	accept   bool          // a loss
 	atLeast  bool          // delivery is at least once
 
+	log      *slog.Logger       // nil: nothing is kept
 	input    []kgo.Opt          // of the clients of the input; nil: of those of b
 	internal *brokertest.Broker // where the internal topics are
 }
@@ -98,10 +102,10 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := New(h.cfg, Deps{
-		Input: input, Internal: internal, InputTopics: []string{h.raw}, Start: h.start, Topics: h.topics,
+		Input: input, Internal: internal, InputTopics: h.inputs(), Start: h.start, Topics: h.topics,
 		UserKey:    func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
 		CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept, AtLeastOnce: h.atLeast,
-		Log:     slog.New(slog.DiscardHandler),
+		Log:     cmp.Or(h.log, slog.New(slog.DiscardHandler)),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	s.commitEvery, s.endsEvery, s.tickEvery = commitEvery, h.looks, 100*time.Millisecond
@@ -143,11 +147,13 @@ func (h *hub) eventually(what string, ok func() bool) {
 	}
 }
 
+func (h *hub) inputs() []string { return append([]string{h.raw}, h.also...) }
+
 // drained waits until the group has committed the end of every input partition.
 func (h *hub) drained() {
 	h.Helper()
 	h.eventually("all of the input is committed", func() bool {
-		ends, err := h.b.Admin().ListCommittedOffsets(context.Background(), h.raw)
+		ends, err := h.b.Admin().ListCommittedOffsets(context.Background(), h.inputs()...)
 		if err != nil {
 			return false
 		}
@@ -155,12 +161,24 @@ func (h *hub) drained() {
 		if err != nil {
 			return false
 		}
-		for p, end := range ends[h.raw] {
-			if c, ok := committed.Lookup(h.raw, p); !ok || c.At != end.Offset {
-				return false
-			}
-		}
-		return true
+		all := true
+		ends.Each(func(end kadm.ListedOffset) {
+			c, ok := committed.Lookup(end.Topic, end.Partition)
+			all = all && ok && c.At == end.Offset
+		})
+		return all
+	})
+}
+
+// settled waits until all of the input is committed, and all that an offset says.
+func (h *hub) settled(r *running) {
+	h.Helper()
+	h.drained()
+	h.eventually("nothing is left to commit", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		marks, _ := r.marksOf(r.mu.merge.lanes)
+		return len(marks) == 0
 	})
 }
 

@@ -210,3 +210,23 @@ func TestATickSaysHowFarTheInputIsRead(t *testing.T) {
 	answer()
 	want(false, now) // standing by
 }
+
+// Or each message would pay for a look at every partition.
+func TestATickThatCannotBeToldIsTriedAgainAfterAWhile(t *testing.T) {
+	s := &Splitter{tickEvery: time.Minute, tryEvery: time.Second}
+	l := laneOf(0, 1)
+	s.mu.merge.add(l)
+	now := epoch.Add(time.Hour)
+	s.mu.ends = &ends{asked: now, offsets: map[string]map[int32]int64{"t": {0: 1}}}
+	for _, test := range []struct {
+		after time.Duration
+		due   bool
+	}{{0, false}, {time.Second / 2, false}, {time.Second, true}} {
+		if _, due := s.dueTick(now.Add(test.after)); due != test.due {
+			t.Errorf("a tick is due %v after the first look: %v", test.after, due)
+		}
+		if test.after == 0 { // from now on it can be told
+			l.add([]*kgo.Record{at(0, 0, 10)}, 1)
+		}
+	}
+}

@@ -89,12 +89,14 @@ func (s *Splitter) signIn(in *detector.SignIn, l *lane, place signins.Place) *kg
 }
 
 // dueTick returns the time of the tick that is due now, if one is: one each tickEvery. With an
-// answer of the brokers that is old it says less, and nothing wrong.
+// answer of the brokers that is old it says less, and nothing wrong. One that cannot be told is not tried
+// again with each message: to try is to look at every partition.
 func (s *Splitter) dueTick(now time.Time) (time.Time, bool) {
 	e := s.mu.ends
-	if len(s.mu.merge.lanes) == 0 || e == nil || now.Sub(s.mu.ticked) < s.tickEvery {
+	if len(s.mu.merge.lanes) == 0 || e == nil || now.Sub(s.mu.ticked) < s.tickEvery || now.Sub(s.mu.tried) < s.tryEvery {
 		return time.Time{}, false
 	}
+	s.mu.tried = now
 	to, known := s.mu.merge.readTo(e.asked, e.offsets)
 	if known {
 		s.mu.ticked = now

@@ -2,6 +2,7 @@ package split
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -131,4 +132,40 @@ func TestASourceIsNewWhereAnOperatorSetsTheOffset(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Some tools copy what an offset came with. Where it is the same offset, it is the same place, and what comes from there
+// again is known as a copy; beside another one it is not believed.
+func TestASourceIsTheSameWhereAnOffsetIsRestoredAsItWas(t *testing.T) {
+	for _, further := range []int64{0, 1} {
+		t.Run(fmt.Sprint(further, " further"), func(t *testing.T) {
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+				h := newHub(t, b, 1)
+				b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
+				h.splitAll()
+				backup, err := b.Admin().FetchOffsets(t.Context(), h.cfg.Group)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range 2 {
+					b.Produce(h.record(0, 1+i, message(numbers(ada, 3+i, 4+i)...)))
+				}
+				h.splitAll()
+				restored := make(kadm.Offsets)
+				for _, o := range backup.Offsets()[h.raw] {
+					o.At += further
+					restored.Add(o)
+				}
+				h.set(restored)
+				h.splitAll()
+				all := h.origins()[kafka.Partition([]byte(ada), h.topics.Partitions)]
+				if len(all) != 7-int(further) {
+					t.Fatalf("%d sign-ins were written, want 5 and %d of them again", len(all), 2-further)
+				}
+				if again, before := all[5], all[3+further]; again.Place != before.Place || (again.Source == before.Source) != (further == 0) {
+					t.Errorf("what came from %+v came again from %+v", before, again)
+				}
+			})
+		})
+	}
 }

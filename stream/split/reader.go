@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// fetchBytes bounds a fetch of one partition. It counts compressed bytes: 256 KiB of
-	// real records are some 3.5 MB in memory (DESIGN).
+	// fetchBytes bounds a fetch of one partition. It counts compressed bytes, and records compress by 7 to 13: 256 KiB
+	// of them are up to some 3.5 MB in memory. So what waits takes lowBytes and that, for each partition of the input.
+	// (kgo.MaxDecompressBatchBytes is no bound: what is larger is an error.)
 	fetchBytes = 256 << 10
 	// lowBytes is when a partition's queue is low and the next fetch is asked for.
 	lowBytes = 1 << 20
@@ -44,6 +45,7 @@ type lane struct {
 	member    string // the group's member id under which it is ours
 	marked    int64  // the offset that may be committed
 	committed int64  // the offset that is; -1: none
+	counted   int32  // of how many partitions with offsets that says
 	// source is the number of the source that its sign-ins are of. It is fresh until an offset is committed with
 	// it; then begun is closed. Nothing is read before.
 	source uint32
@@ -52,25 +54,25 @@ type lane struct {
 	// sent is the place of the last sign-in that was sent to each partition of sign-ins, offset -1 before
 	// one was. It is the loop's own.
 	sent []signins.Place
-	// was is the tag that the committed offset came with, tag the one that the next is committed
-	// with: "" where none is known.
+	// was is the topic's id that the committed offset came with, tag the one that the next is committed
+	// with, both behind tagPrefix: "" where none is known.
 	was, tag string
 }
 
 // newLane returns a lane whose sign-ins go to so many partitions. Only the committed offset is known of it, below
-// 0 for none, and its source, 0 for none. It counts as one with more to come until a broker has said where it
+// 0 for none, and what that came with. It counts as one with more to come until a broker has said where it
 // ends.
-func newLane(topic string, partition int32, committed int64, source uint32, partitions int32) *lane {
+func newLane(topic string, partition int32, committed int64, with tag, partitions int32) *lane {
 	l := &lane{
 		topic: topic, partition: partition, more: make(chan struct{}, 1), begun: make(chan struct{}), committed: max(committed, -1),
-		source: source, sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
+		source: with.source, was: with.id, counted: with.begun, sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
 	}
 	l.position, l.end, l.vain = l.committed, math.MaxInt64, -2
 	l.marked = l.committed
 	for l.source == 0 {
 		l.source = rand.Uint32()
 	}
-	if l.fresh = committed < 0 || source == 0; !l.fresh {
+	if l.fresh = committed < 0 || with.source == 0; !l.fresh {
 		close(l.begun)
 	}
 	return l
@@ -95,7 +97,7 @@ func (l *lane) ask() {
 }
 
 // read fetches the lane until ctx is done. What a client cannot recover from by itself (a
-// partition that is away, a right that was taken back) is tried again with a new one.
+// partition that is away) is tried again with a new one.
 func (s *Splitter) read(ctx context.Context, l *lane) {
 	log := s.deps.Log.With("topic", l.topic, "partition", l.partition)
 	at, silent := int64(-1), false // at is -1 until the lane is located
@@ -115,6 +117,10 @@ func (s *Splitter) read(ctx context.Context, l *lane) {
 		}
 		if errors.Is(err, kerr.OffsetOutOfRange) {
 			s.fail(s.outOfRange(ctx, l, at))
+			return
+		}
+		if kafka.Denied(err) {
+			s.fail(s.denied(err))
 			return
 		}
 		if !silent || at > began {
@@ -164,7 +170,9 @@ func (s *Splitter) bounds(ctx context.Context, l *lane) (begin, end int64, err e
 	ctx, cancel := context.WithTimeout(ctx, locateWithin)
 	defer cancel()
 	end, err = kafka.OffsetOf(ctx, s.group, l.topic, l.partition, kafka.EndOfLog, kgo.ReadCommitted())
-	begin = l.committed
+	s.mu.Lock()
+	begin = l.committed // what came with it may be committed anew meanwhile
+	s.mu.Unlock()
 	if err == nil && begin < 0 {
 		begin, err = kafka.OffsetOf(ctx, s.group, l.topic, l.partition, l.start.timestamp(), kgo.ReadCommitted())
 	}

@@ -55,9 +55,10 @@
 // # Non-obvious
 //
 //   - Where nothing is committed, the offset that reading starts at is committed before anything is
-//     read. So a partition of a topic that has commits elsewhere was added later, and is read from its
-//     beginning, whatever input.start says; and where sign-ins were split and nothing at all is
-//     committed, offsets have expired (start.go).
+//     read, and each offset says of how many partitions of its topic there are some. So a partition beyond
+//     those was added later, and is read from its beginning, whatever input.start says; and where sign-ins were
+//     split and no offset of the topic says so, offsets have expired, unless those of other topics
+//     are there: then the topic is new (Splitter.begin).
 //   - Control records are kept, and move the position: else a partition that ends in markers
 //     would seem to have more for ever.
 //   - A tick must be produced by the loop, between two messages: from elsewhere it could
@@ -117,6 +118,7 @@ const (
 	tickEvery   = time.Minute
 	commitEvery = time.Second
 	endsEvery   = 5 * time.Second
+	tryEvery    = 100 * time.Millisecond // to tell a tick that is due
 
 	// maxInFlight bounds what is taken and has not yet landed, in bytes with recordOverhead for
 	// each message and each record of it. At 100,000 sign-ins a second it lasts 200 ms.
@@ -142,7 +144,7 @@ type Splitter struct {
 	cfg  Config
 	deps Deps
 
-	tickEvery, commitEvery, endsEvery, fillFor time.Duration // constants but for tests
+	tickEvery, tryEvery, commitEvery, endsEvery, fillFor time.Duration // constants but for tests
 
 	group    *kgo.Client
 	hangUp   context.CancelFunc // ends both clients at once
@@ -152,9 +154,10 @@ type Splitter struct {
 	memory   memory        // of the readers' messages
 	wake     chan struct{} // of size 1: the loop may have something to do
 	due      chan struct{} // of size 1: a commit is wanted before its time
-	// committing is held while offsets are committed; it guards lastCommitted, when that was.
-	committing    sync.Mutex
-	lastCommitted time.Time
+	// committing is held while offsets are committed; it guards lastCommitted, when that was, and refusedTold, when it
+	// was logged last that they are refused.
+	committing                 sync.Mutex
+	lastCommitted, refusedTold time.Time
 	// connected is closed once the clients are there: the group's callbacks may come before
 	// the call that makes its client has returned.
 	connected chan struct{}
@@ -174,16 +177,16 @@ type Splitter struct {
 		sync.Mutex
 		merge   merge
 		flights *flights
-		joined  bool                        // the group has told us what is ours, be it nothing
-		fenced  bool                        // another member has our name: there is nothing to leave
-		silent  bool                        // a lost connection to the group was logged already
-		ends    *ends                       // where the input ended lately; nil until asked
-		tags    map[string]map[int32]string // what the offsets that were fetched last came with
-		begun   map[string]int              // of how many partitions of a topic they say that there were any
-		sources map[string]map[int32]uint32 // which sources they came with
+		joined  bool     // the group has told us what is ours, be it nothing
+		fenced  bool     // another member has our name: there is nothing to leave
+		silent  bool     // a lost connection to the group was logged already
+		ends    *ends    // where the input ended lately; nil until asked
+		commits *commits // what the offsets that were fetched last say
 		ticked  time.Time
-		handing bool  // a revoke is handing partitions over
-		failure error // why the session ends, nil while all is well
+		tried   time.Time // to tell a tick
+		handing bool      // a revoke is handing partitions over
+		refused error     // the broker will not have the last commit, whoever sends it
+		failure error     // why the session ends, nil while all is well
 
 		fencings kafka.Fencings
 	}
@@ -193,7 +196,7 @@ type Splitter struct {
 func New(cfg Config, deps Deps) *Splitter {
 	s := &Splitter{
 		cfg: cfg, deps: deps,
-		tickEvery: tickEvery, commitEvery: commitEvery, endsEvery: endsEvery, fillFor: fillFor,
+		tickEvery: tickEvery, tryEvery: tryEvery, commitEvery: commitEvery, endsEvery: endsEvery, fillFor: fillFor,
 		wake: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		decoder: entra.NewDecoder(),
 	}
@@ -211,16 +214,20 @@ func (s *Splitter) fresh() {
 	s.mu.merge.lanes, s.mu.merge.blocked = nil, time.Time{}
 	s.mu.flights = &flights{}
 	s.mu.joined, s.mu.fenced, s.mu.silent, s.mu.handing = false, false, false, false
-	s.mu.ends, s.mu.failure = nil, nil
+	s.mu.ends, s.mu.refused, s.mu.failure = nil, nil, nil
+	s.mu.commits = newCommits()
 }
 
-// Ready reports whether the group has told this member what is its own; standing by is
+// Ready reports whether the group has told this member what is its own, and takes its commits; standing by is
 // ready. If not, it says what is missing.
 func (s *Splitter) Ready() (bool, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.mu.joined {
+	switch {
+	case !s.mu.joined:
 		return false, "joining the consumer group " + s.cfg.Group
+	case s.mu.refused != nil && len(s.mu.merge.lanes) > 0:
+		return false, fmt.Sprintf("committing offsets of group %s: %v", s.cfg.Group, s.mu.refused)
 	}
 	return true, ""
 }
@@ -228,7 +235,7 @@ func (s *Splitter) Ready() (bool, string) {
 // Run splits until ctx is done; then it lets what is in the air land, commits, leaves the
 // group and returns nil, within kafka.LeaveWithin even when brokers are away. It returns an
 // error when it cannot go on: a committed offset that is out of range, a record that cannot be
-// produced, brokers that refuse idempotence (but see Deps.AtLeastOnce), or another process under
+// produced, a right that is not granted, brokers that refuse idempotence (but see Deps.AtLeastOnce), or another process under
 // the same instance name. It is called once.
 func (s *Splitter) Run(ctx context.Context) error {
 	for {

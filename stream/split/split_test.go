@@ -110,6 +110,35 @@ func TestAbortedMessagesAndMarkersDoNotHoldUpTheMerge(t *testing.T) {
 	})
 }
 
+// What an open transaction hides is not known to come: nobody waits for it, until it is committed.
+func TestAnOpenTransactionDoesNotHoldUpTheMerge(t *testing.T) {
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 2)
+		b.Produce(h.record(0, 10, message(numbers(ada, 1, 2)...)), h.record(1, 0, message(numbers(ada, 0, 1)...)))
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		tx := b.Client(kgo.TransactionalID(b.Name("tx")), kgo.MetadataMinAge(10*time.Millisecond), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		if err := tx.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.ProduceSync(ctx, h.record(1, 5, message(numbers(ada, 2, 3)...))).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		r := h.run()
+		h.eventually("what is to be seen of both is split", func() bool { return h.committed(0) == 1 && h.committed(1) == 1 })
+		if err := tx.EndTransaction(ctx, kgo.TryCommit); err != nil {
+			t.Fatal(err)
+		}
+		h.drained()
+		if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 3)) {
+			t.Errorf("split %v", ids[ada])
+		}
+		if waits := r.waits(); waits != 0 {
+			t.Errorf("waited %d times in vain", waits)
+		}
+	})
+}
+
 func TestTheTickIsTheWallClockOnceAllIsRead(t *testing.T) {
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 2)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,85 +20,117 @@ import (
 // is deleted and made again has another id, and its offsets mean other messages; some brokers
 // forget the group's with the topic, others do not. Then comes of how many of its partitions,
 // from the first on, the group had committed offsets by then: so one whose offset expired is told from
-// one that was added. Last comes the number of the source that its sign-ins are of, see signins.Source.
+// one that was added. Then comes the number of the source that its sign-ins are of, see signins.Source, and last the
+// offset itself: beside another one it is a copy that some tool has made, and says nothing.
 const tagPrefix = "prtwatch/1 "
 
 // noID stands for the id of a topic where brokers give none.
 const noID = "-"
 
+// tag is what an offset of ours came with.
+type tag struct {
+	id     string // of the topic, behind the prefix; "" where brokers give none
+	counts bool   // begun is said
+	begun  int32
+	source uint32
+}
+
+// parseTag reads what came with an offset. It is false where that is not of ours, or of another offset.
+func parseTag(s string, at int64) (t tag, ours bool) {
+	rest, ours := strings.CutPrefix(s, tagPrefix)
+	fields := strings.Fields(rest)
+	if !ours || len(fields) == 0 || len(fields) > 3 && fields[3] != strconv.FormatInt(at, 10) {
+		return tag{}, false
+	}
+	if fields[0] != noID {
+		t.id = tagPrefix + fields[0]
+	}
+	if len(fields) > 1 {
+		n, _ := strconv.ParseInt(fields[1], 10, 32)
+		t.counts, t.begun = true, int32(n)
+	}
+	if len(fields) > 2 {
+		n, _ := strconv.ParseUint(fields[2], 10, 32)
+		t.source = uint32(n)
+	}
+	return t, true
+}
+
+// commits is what is known of the group's offsets.
+type commits struct {
+	any  map[string]bool          // topics with an offset
+	tags map[string]map[int32]tag // of those offsets that are ours
+	// begun is of how many partitions of a topic, from the first on, there were any; a topic of which nothing
+	// says so is not in it.
+	begun map[string]int32
+}
+
+func newCommits() *commits {
+	return &commits{any: make(map[string]bool), tags: make(map[string]map[int32]tag), begun: make(map[string]int32)}
+}
+
+// note takes in one offset, below 0 for none, and what it came with.
+func (c *commits) note(topic string, partition int32, at int64, metadata string) {
+	if at < 0 {
+		return
+	}
+	c.any[topic] = true
+	t, ours := parseTag(metadata, at)
+	if !ours {
+		return
+	}
+	if c.tags[topic] == nil {
+		c.tags[topic] = make(map[int32]tag)
+	}
+	c.tags[topic][partition] = t
+	if t.counts {
+		c.begun[topic] = max(c.begun[topic], t.begun)
+	}
+}
+
 // fetched keeps what the group's offsets were committed with, for adopt.
 func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
-	tags, sources, begun := make(map[string]map[int32]string), make(map[string]map[int32]uint32), make(map[string]int)
+	c := newCommits()
 	for _, g := range response.Groups {
 		for _, t := range g.Topics {
-			tags[t.Topic], sources[t.Topic] = make(map[int32]string), make(map[int32]uint32)
 			for _, p := range t.Partitions {
-				if p.Metadata == nil || !strings.HasPrefix(*p.Metadata, tagPrefix) {
-					continue
+				metadata := ""
+				if p.Metadata != nil {
+					metadata = *p.Metadata
 				}
-				fields := strings.Fields(strings.TrimPrefix(*p.Metadata, tagPrefix))
-				if len(fields) > 0 && fields[0] != noID {
-					tags[t.Topic][p.Partition] = tagPrefix + fields[0]
-				}
-				if len(fields) > 1 {
-					n, _ := strconv.Atoi(fields[1])
-					begun[t.Topic] = max(begun[t.Topic], n)
-				}
-				if len(fields) == 3 {
-					number, _ := strconv.ParseUint(fields[2], 10, 32)
-					sources[t.Topic][p.Partition] = uint32(number)
-				}
+				c.note(t.Topic, p.Partition, p.Offset, metadata)
 			}
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.tags, s.mu.sources, s.mu.begun = tags, sources, begun
+	s.mu.commits = c
 	return nil
 }
 
-// source returns the number that came with the committed offset of a partition, 0 for none: nothing is committed, or
-// another tool has set the offset.
-func (s *Splitter) source(topic string, partition int32) uint32 {
+// tagOf returns what came with the committed offset of a partition: nothing where none is, or another tool has
+// set it.
+func (s *Splitter) tagOf(topic string, partition int32) tag {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.sources[topic][partition]
+	return s.mu.commits.tags[topic][partition]
 }
 
-// expired says why a partition without an offset must not be read from anywhere: it had one. It is nil
-// where the partition is new.
-func (s *Splitter) expired(l *lane) error {
-	s.mu.Lock()
-	begun := s.mu.begun[l.topic]
-	s.mu.Unlock()
-	if l.committed >= 0 || int(l.partition) >= begun {
-		return nil
-	}
-	if s.deps.AcceptLoss {
-		s.deps.Log.Warn("accepting that sign-ins may be lost, or judged again", "group", s.cfg.Group, "topic", l.topic, "partition", l.partition)
-		l.start = s.deps.Start
-		return nil
-	}
-	return fmt.Errorf("reading topic %s partition %d: the group %s has committed offsets of it, but there is none any more: it expired or was deleted; "+
-		"set it to where it was (kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets --to-datetime ... --execute), "+
-		"or set input.start to that time and pass --accept-loss",
-		l.topic, l.partition, s.cfg.Group, s.cfg.Group, l.topic, l.partition)
-}
-
-// begun is of how many partitions of a topic, from the first on, offsets are committed. The caller holds
+// begun is of how many partitions of a topic, from the first on, offsets are or were committed. The caller holds
 // the lock.
-func (s *Splitter) begun(topic string) (n int32) {
+func (s *Splitter) begun(topic string) int32 {
+	begun := s.mu.commits.begun
 	for {
-		if l := s.mu.merge.find(topic, n); l == nil || l.committed < 0 {
-			return n
+		if l := s.mu.merge.find(topic, begun[topic]); l == nil || l.committed < 0 {
+			return begun[topic]
 		}
-		n++
+		begun[topic]++
 	}
 }
 
-// committedWith is what goes with an offset.
-func (l *lane) committedWith(begun int32) string {
-	return fmt.Sprintf("%s %d %d", cmp.Or(l.tag, tagPrefix+noID), begun, l.source)
+// committedWith is what goes with offset at.
+func (l *lane) committedWith(begun int32, at int64) string {
+	return fmt.Sprintf("%s %d %d %d", cmp.Or(l.tag, l.was, tagPrefix+noID), begun, l.source, at)
 }
 
 // identify asks which topic a lane is of. It ends the stage where that is not the one that it was of
@@ -127,46 +160,128 @@ func (s *Splitter) identify(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// mayBegin is asked where the group has committed nothing of the input: it ends the stage where
-// sign-ins have been split all the same. To read all that the input still has would have old ones
-// judged again, by profiles that have forgotten their hours.
+// begin decides where those of the lanes begin that have no committed offset. One that was added to its topic is
+// read from its beginning. input.start decides where nothing was split yet, where the topic is new among those of
+// the input, and of a partition that had no leader when the first others began. Everywhere else offsets expired, or
+// another tool has set only some: to read what the input still has would have old sign-ins judged again, by
+// profiles that have forgotten their hours, so it ends the stage.
+func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
+	lanes = slices.DeleteFunc(slices.Clone(lanes), func(l *lane) bool { return l.committed >= 0 })
+	split := true
+	if slices.ContainsFunc(lanes, s.unsaid) {
+		var err error
+		if split, err = s.askGroup(ctx); err != nil {
+			return err
+		}
+	}
+	var open, expired []*lane
+	for _, l := range lanes {
+		switch begun, untold, joins := s.knownOf(l.topic); {
+		case untold && (!split || joins), !untold && begun == 0:
+			open = append(open, l)
+		case untold, l.partition < begun:
+			expired = append(expired, l)
+		}
+	}
+	if len(expired) > 0 && !s.deps.AcceptLoss {
+		err := s.expired(expired)
+		s.fail(err)
+		return err
+	}
+	if len(expired) > 0 {
+		s.deps.Log.Warn("accepting that sign-ins may be lost, or judged again", "group", s.cfg.Group, "partitions", namesOf(expired))
+	}
+	if len(open) > 0 {
+		s.deps.Log.Info("the group has committed nothing yet: reading from input.start", "group", s.cfg.Group, "partitions", namesOf(open))
+	}
+	for _, l := range slices.Concat(open, expired) {
+		l.start = s.deps.Start
+	}
+	return nil
+}
+
+// unsaid reports whether nothing in hand says of how many partitions of the lane's topic there were offsets.
+func (s *Splitter) unsaid(l *lane) bool {
+	_, untold, _ := s.knownOf(l.topic)
+	return untold
+}
+
+// knownOf returns of how many partitions of a topic there were offsets, whether nothing says so, and whether the topic
+// joins others that were split: it has no offset, they have some of ours.
+func (s *Splitter) knownOf(topic string) (begun int32, untold, joins bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begun = s.begun(topic)
+	_, told := s.mu.commits.begun[topic]
+	others := slices.ContainsFunc(s.deps.InputTopics, func(t string) bool { return len(s.mu.commits.tags[t]) > 0 })
+	return begun, !told, others && !s.mu.commits.any[topic]
+}
+
+// askGroup asks for all offsets of the group, and whether anything was split.
 //
 // Who splits has committed where it begins before its first sign-in goes out. So the sign-ins are asked
 // for first: of what another process has split by then, the offsets are there.
-func (s *Splitter) mayBegin(ctx context.Context) error {
+func (s *Splitter) askGroup(ctx context.Context) (split bool, err error) {
 	ends, err := kadm.NewClient(s.producer).ListEndOffsets(ctx, s.deps.Topics.Signins)
 	if err == nil {
 		err = ends.Error()
 	}
 	if err != nil {
-		return fmt.Errorf("asking whether %s is empty: %w", s.deps.Topics.Signins, err)
+		return false, fmt.Errorf("asking whether %s is empty: %w", s.deps.Topics.Signins, err)
 	}
-	split := false
 	ends.Each(func(o kadm.ListedOffset) { split = split || o.Offset > 0 })
-	if !split {
-		return nil
-	}
-	committed, err := s.admin.FetchOffsetsForTopics(ctx, s.cfg.Group, s.deps.InputTopics...)
+	committed, err := s.admin.FetchOffsets(ctx, s.cfg.Group)
 	if err == nil {
 		err = committed.Error()
 	}
 	if err != nil {
-		return fmt.Errorf("asking for the offsets of group %s: %w", s.cfg.Group, err)
+		return false, fmt.Errorf("asking for the offsets of group %s: %w", s.cfg.Group, err)
 	}
-	begun := false
-	committed.Each(func(o kadm.OffsetResponse) { begun = begun || o.At >= 0 })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	committed.Each(func(o kadm.OffsetResponse) { s.mu.commits.note(o.Topic, o.Partition, o.At, o.Metadata) })
+	return split, nil
+}
+
+// expired says why the lanes must not be read from anywhere, and what to do.
+func (s *Splitter) expired(lanes []*lane) error {
+	l := slices.MinFunc(lanes, byName)
+	_, untold, _ := s.knownOf(l.topic)
+	reading, why, names := fmt.Sprintf("topic %s partition %d", l.topic, l.partition), "has committed offsets of it, but there is none any more: it expired or was deleted", namesOf(lanes)
 	switch {
-	case begun:
-		return nil
-	case s.deps.AcceptLoss:
-		s.deps.Log.Warn("accepting that sign-ins may be lost, or judged again", "group", s.cfg.Group)
-		return nil
+	case !s.hasOffsets():
+		reading, names = strings.Join(s.deps.InputTopics, ", "), s.deps.InputTopics
+		why = fmt.Sprintf("has committed no offset of it, but %s has sign-ins: the offsets expired, or the group or the topic is another", s.deps.Topics.Signins)
+	case untold:
+		why = fmt.Sprintf("has no offset of it, but %s has sign-ins: it expired or was deleted, and another tool has set those of others", s.deps.Topics.Signins)
 	}
-	topics := strings.Join(s.deps.InputTopics, ", ")
-	err = fmt.Errorf("reading %s: the group %s has committed no offset of it, but %s has sign-ins: the offsets expired, or the group or the topic is another; "+
-		"set the group's offsets to where it was (kafka-consumer-groups.sh --group %s --topic %s --reset-offsets --to-datetime ... --execute), "+
+	return fmt.Errorf("reading %s: the group %s %s; "+
+		"set it to where it was (kafka-consumer-groups.sh --group %s --topic %s --reset-offsets --to-datetime ... --execute), "+
 		"or set input.start to that time and pass --accept-loss",
-		topics, s.cfg.Group, s.deps.Topics.Signins, s.cfg.Group, s.deps.InputTopics[0])
-	s.fail(err)
-	return err
+		reading, s.cfg.Group, why, s.cfg.Group, strings.Join(names, " --topic "))
+}
+
+// hasOffsets reports whether the group is known to have any of the input.
+func (s *Splitter) hasOffsets() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.deps.InputTopics, func(t string) bool { return s.mu.commits.any[t] })
+}
+
+// namesOf returns topic:partition,partition of each topic, as kafka-consumer-groups.sh takes it.
+func namesOf(lanes []*lane) (names []string) {
+	topic := ""
+	for _, l := range slices.SortedFunc(slices.Values(lanes), byName) {
+		if l.topic == topic {
+			names[len(names)-1] += fmt.Sprintf(",%d", l.partition)
+			continue
+		}
+		topic = l.topic
+		names = append(names, fmt.Sprintf("%s:%d", topic, l.partition))
+	}
+	return names
+}
+
+func byName(a, b *lane) int {
+	return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
 }

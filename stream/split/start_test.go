@@ -2,6 +2,7 @@ package split
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/prtwatch/prtwatch/internal/brokertest"
 )
@@ -180,6 +182,174 @@ func TestTheOffsetOfOnePartitionThatExpiredIsNotGuessedAt(t *testing.T) {
 	})
 }
 
+// another makes one more input topic of one partition.
+func (h *hub) another() string {
+	h.Helper()
+	name := h.b.Name(fmt.Sprintf("raw-%d", len(h.also)+1))
+	h.b.CreateTopic(name, 1, map[string]string{"retention.ms": "-1"})
+	h.also = append(h.also, name)
+	return name
+}
+
+// splitAll runs until all of the input is split.
+func (h *hub) splitAll() {
+	h.Helper()
+	r := h.run()
+	h.drained()
+	if err := h.halt(r); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// refused wants that it does not start, for a reason with all of these.
+func (h *hub) refused(parts ...string) {
+	h.Helper()
+	err := h.ended(h.run())
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			h.Fatalf("Run returned %v, want one with %q", err, part)
+		}
+	}
+}
+
+const bob = "bob@example.com"
+
+// Who follows the remedy for one topic only is told of the other.
+func TestExpiredOffsetsOfTwoTopicsAreNotGuessedAt(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 1)
+		other := h.another()
+		for i := range 3 {
+			record := h.record(0, i, message(numbers(bob, i, i+1)...))
+			record.Topic = other
+			b.Produce(h.record(0, i, message(numbers(ada, i, i+1)...)), record)
+		}
+		h.splitAll()
+		h.forget()
+		h.refused("has committed no offset of it, but", "--topic "+h.raw+" --topic "+other+" --reset-offsets")
+		h.set(h.at(3))
+		h.refused(other+" partition 0: the group "+h.cfg.Group+" has no offset of it, but", "--topic "+other+":0 --reset-offsets")
+		both := h.at(3)
+		both.AddOffset(other, 0, 3, -1)
+		h.set(both)
+		h.splitAll()
+		if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 3)) || !slices.Equal(ids[bob], numbers(bob, 0, 3)) {
+			t.Errorf("split %v", ids)
+		}
+	})
+}
+
+func TestAnExpiredOffsetBesideOneThatWasSetIsNotGuessedAt(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 3)
+		for i := range 9 {
+			b.Produce(h.record(int32(i%3), i, message(numbers(ada, i, i+1)...)))
+		}
+		h.splitAll()
+		h.forget()
+		h.set(h.at(3)) // of partition 0
+		h.refused("partition 1: the group "+h.cfg.Group+" has no offset of it, but", "--topic "+h.raw+":1,2 --reset-offsets")
+		h.accept, h.start = true, Start{latest: true}
+		h.splitAll()
+		h.accept = false
+		h.splitAll()
+		if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 9)) {
+			t.Errorf("split %v", ids[ada])
+		}
+	})
+}
+
+// The others' offsets say that nothing expired. Brokers without topic ids say no less.
+func TestATopicThatIsNewAmongTheInputIsReadFromInputStart(t *testing.T) {
+	without := kversion.Stable()
+	for key, most := range map[kmsg.Key]int16{kmsg.Metadata: 9, kmsg.Fetch: 12, kmsg.Produce: 9, kmsg.OffsetCommit: 8, kmsg.OffsetFetch: 8} {
+		without.SetMaxKeyVersion(int16(key), most)
+	}
+	for name, b := range map[string]*brokertest.Broker{"ids": brokertest.Fake(t), "no ids": brokertest.Fake(t, kfake.MaxVersions(without))} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, b, 1)
+			b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
+			h.splitAll()
+			added := h.another()
+			for i := range 3 {
+				record := h.record(0, i, message(numbers(bob, i, i+1)...))
+				record.Topic = added
+				b.Produce(record)
+			}
+			h.start, _ = ParseStart("2026-11-09T00:00:02Z")
+			h.splitAll()
+			if ids, _ := h.output(); !slices.Equal(ids[bob], numbers(bob, 2, 3)) || !slices.Equal(ids[ada], numbers(ada, 0, 3)) {
+				t.Errorf("split %v", ids)
+			}
+		})
+	}
+}
+
+// It is away in the first start ever and in the next one, then is read from input.start; but from its beginning where it
+// cannot be told from one that was added.
+func TestAPartitionThatHadNoLeaderWhenOthersBeganIsNotTakenForOneThatExpired(t *testing.T) {
+	t.Parallel()
+	for away, want := range [][]string{numbers(ada, 3, 9), append(numbers(ada, 1, 2), numbers(ada, 3, 9)...)} {
+		t.Run(fmt.Sprint("partition ", away), func(t *testing.T) {
+			h := newHub(t, brokertest.Fake(t), 3)
+			h.cfg.MergeWait = 0
+			h.start, _ = ParseStart("2026-11-09T00:00:03Z")
+			for i := range 9 {
+				h.b.Produce(h.record(int32(i%3), i, message(numbers(ada, i, i+1)...)))
+			}
+			gone := h.b.Embedded().Cluster.Fault(kfake.Fault{
+				Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: h.raw, Partitions: []int32{int32(away)}, Err: kerr.LeaderNotAvailable, Count: -1,
+			})
+			for range 2 {
+				r := h.run()
+				h.eventually("the others are split", func() bool { return h.committed(int32(1-away)) == 3 && h.committed(2) == 3 })
+				if err := h.halt(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			gone.Remove()
+			h.splitAll()
+			ids, _ := h.output()
+			if slices.Sort(ids[ada]); !slices.Equal(ids[ada], want) {
+				t.Errorf("split %v, want %v", ids[ada], want)
+			}
+		})
+	}
+}
+
+// Or a partition whose offset is deleted might have been the only one that said so: here the only one with messages.
+func TestEachOffsetSaysOfHowManyPartitionsThereAreSome(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 3)
+		r := h.run()
+		b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
+		h.drained()
+		h.eventually("each says 3", func() bool {
+			committed, err := b.Admin().FetchOffsets(t.Context(), h.cfg.Group)
+			said := 0
+			committed.Each(func(o kadm.OffsetResponse) {
+				if tag, _ := parseTag(o.Metadata, o.At); tag.begun == 3 {
+					said++
+				}
+			})
+			return err == nil && said == 3
+		})
+		b.Produce(h.record(0, 1, message(numbers(ada, 3, 4)...)))
+		if err := h.halt(r); err != nil { // what it commits then says no less
+			t.Fatal(err)
+		}
+		gone := make(kadm.TopicsSet)
+		gone.Add(h.raw, 0)
+		if _, err := b.Admin().DeleteOffsets(t.Context(), h.cfg.Group, gone); err != nil {
+			t.Fatal(err)
+		}
+		h.refused("partition 0: the group " + h.cfg.Group + " has committed offsets of it")
+	})
+}
+
 func TestAnInputThatIsMadeAgainUnderARunningStageEndsIt(t *testing.T) {
 	t.Parallel()
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
@@ -338,4 +508,27 @@ func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
 			t.Errorf("Run returned %v, want how many are lost and the remedy", err)
 		}
 	})
+}
+
+func TestATagOfAnotherOffsetSaysNothing(t *testing.T) {
+	l := newLane("raw", 0, 5, tag{}, 1)
+	l.tag = tagPrefix + "0a"
+	for _, test := range []struct {
+		with string
+		at   int64
+		want tag
+		ours bool
+	}{
+		{l.committedWith(3, 7), 7, tag{tagPrefix + "0a", true, 3, l.source}, true},
+		{l.committedWith(3, 7), 6, tag{}, false},
+		{"prtwatch/1 - 3 9 7", 7, tag{"", true, 3, 9}, true},
+		{"prtwatch/1 0a 3 9", 7, tag{tagPrefix + "0a", true, 3, 9}, true}, // those of before say less
+		{"prtwatch/1 0a", 7, tag{tagPrefix + "0a", false, 0, 0}, true},
+		{"", 7, tag{}, false},
+		{"an operator's", 7, tag{}, false},
+	} {
+		if got, ours := parseTag(test.with, test.at); got != test.want || ours != test.ours {
+			t.Errorf("%q at %d says %+v, %v, want %+v, %v", test.with, test.at, got, ours, test.want, test.ours)
+		}
+	}
 }
