@@ -19,7 +19,6 @@ var noCtx = context.Background()
 // cannot be read.
 func (s *Splitter) message(j job, now time.Time) {
 	defer s.release(j.flight)
-	defer j.record.Recycle() // what is made of it has memory of its own
 	if j.record.Attrs.IsControl() {
 		return // nothing but an offset
 	}

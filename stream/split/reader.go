@@ -205,7 +205,6 @@ func (s *Splitter) readWith(ctx context.Context, l *lane, at *int64) error {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), // else what was deleted is skipped in silence
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
-		kgo.WithPools(&s.memory),
 		// It is one partition, so this bounds all. FetchMaxBytes as low would do the same, but where that
 		// ends an answer kfake leaves out which transactions in it were aborted.
 		kgo.FetchMaxPartitionBytes(fetchBytes),

@@ -151,7 +151,6 @@ type Splitter struct {
 	admin    *kadm.Client       // of the input cluster
 	producer *kgo.Client
 	readers  sync.WaitGroup
-	memory   memory        // of the readers' messages
 	wake     chan struct{} // of size 1: the loop may have something to do
 	due      chan struct{} // of size 1: a commit is wanted before its time
 	// committing is held while offsets are committed; it guards lastCommitted, when that was, and refusedTold, when it
