@@ -7,7 +7,9 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -232,5 +234,45 @@ func TestPackagesThatAreToldTheTimeDoNotAsk(t *testing.T) {
 				return true
 			})
 		}
+	}
+}
+
+var (
+	testNamed    = regexp.MustCompile(`\bTest[A-Z]\w+`)
+	testDeclared = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+)
+
+func TestTestsThatDocumentsNameAreThere(t *testing.T) {
+	named, declared := make(map[string]string), make(map[string]bool)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		document, tests := strings.HasSuffix(path, ".md"), strings.HasSuffix(path, "_test.go")
+		if err != nil || d.IsDir() || !document && !tests {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if tests {
+			for _, found := range testDeclared.FindAllSubmatch(text, -1) {
+				declared[string(found[1])] = true
+			}
+			return nil
+		}
+		for _, name := range testNamed.FindAllString(string(text), -1) {
+			named[name] = path
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range named {
+		if !declared[name] {
+			t.Errorf("%s names %s, which is no test", path, name)
+		}
+	}
+	if len(named) == 0 {
+		t.Error("no document names a test: does the test run at the module's root?")
 	}
 }
