@@ -161,8 +161,9 @@ func (s *Splitter) identify(ctx context.Context, l *lane) error {
 }
 
 // begin decides where those of the lanes begin that have no committed offset. One that was added to its topic is
-// read from its beginning. input.start decides where nothing was split yet, where the topic is new among those of
-// the input, and of a partition that had no leader when the first others began. Everywhere else offsets expired, or
+// read from its beginning, and so is one, but for the first, that had no leader when the others began and was given to
+// somebody anew before it had: the two look the same. input.start decides where nothing was split yet, and where the topic is
+// new among those of the input. Everywhere else offsets expired, or
 // another tool has set only some: to read what the input still has would have old sign-ins judged again, by
 // profiles that have forgotten their hours, so it ends the stage.
 func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
