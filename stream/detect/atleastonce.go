@@ -183,20 +183,6 @@ func passing(err error) bool {
 	return kafka.Moved(err) || !errors.As(err, &said) || said.Retriable
 }
 
-// offsetsRefused says what to do where the group takes no offsets, now or later; nil where it may.
-func (m *member) offsetsRefused(err error) error {
-	var remedy string
-	switch {
-	case kafka.Denied(err):
-		remedy = "grant the right to this user"
-	case errors.Is(err, kerr.OffsetMetadataTooLarge):
-		remedy = fmt.Sprintf("set offset.metadata.max.bytes of the brokers to %d, their default, or more", brokersMetadata)
-	default:
-		return nil
-	}
-	return fmt.Errorf("committing offsets of group %s: %w; %s", m.cfg.Group, err, remedy)
-}
-
 // handOver waits, for a while, until no record is in hand and all that was judged is
 // committed, and keeps the member from taking more until the returned function is called.
 func (m *member) handOver() (done func()) {

@@ -272,6 +272,20 @@ func (m *member) produceError(err error) error {
 	return m.sessionError("writing a transaction", err)
 }
 
+// offsetsRefused says what to do where the group takes no offsets, now or later; nil where it may.
+func (m *member) offsetsRefused(err error) error {
+	var remedy string
+	switch {
+	case kafka.Denied(err):
+		remedy = "grant the right to this user"
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		remedy = fmt.Sprintf("set offset.metadata.max.bytes of the brokers to %d, their default, or more", brokersMetadata)
+	default:
+		return nil
+	}
+	return fmt.Errorf("committing offsets of group %s: %w; %s", m.cfg.Group, err, remedy)
+}
+
 // keep writes what a committed transaction taught into Pebble.
 func (m *member) keep() error {
 	for _, a := range m.work.touched {
