@@ -31,6 +31,7 @@ type Decoder struct {
 	wanted     struct{ document, record, device, location *members }
 	remembered int
 
+	index int    // of the record in hand
 	texts []byte // of the record in hand that had escapes
 	// managed and compliant are what SignIn.DeviceManaged and DeviceCompliant point at.
 	managed, compliant bool
@@ -100,6 +101,7 @@ func Reasons() []string {
 // is an absent value (a null after a value of the same key leaves that value), and bytes
 // that are not UTF-8 become U+FFFD.
 func (d *Decoder) Decode(message []byte, signIn func(*detector.SignIn), unreadable func(Unreadable)) (skipped int) {
+	d.index = 0
 	c := call{d: d, message: message, signIn: signIn, unreadable: unreadable}
 	c.decode()
 	d.reset() // the message is the caller's again
@@ -107,13 +109,16 @@ func (d *Decoder) Decode(message []byte, signIn func(*detector.SignIn), unreadab
 	return c.skipped
 }
 
+// Record returns the index in the message of the record whose sign-in Decode is handing on. All records before it
+// count, those too that were skipped or cannot be read.
+func (d *Decoder) Record() int { return d.index }
+
 // call is one call of Decode.
 type call struct {
 	d          *Decoder
 	message    []byte
 	signIn     func(*detector.SignIn)
 	unreadable func(Unreadable)
-	index      int // of the next record
 	skipped    int
 }
 
@@ -216,8 +221,8 @@ func (c *call) array(s *scanner) bool {
 		} else {
 			raw, depth, ok := s.value()
 			if !ok {
-				c.unreadable(Unreadable{c.index, ReasonMalformed, "the record does not end", raw})
-				c.index++
+				c.unreadable(Unreadable{c.d.index, ReasonMalformed, "the record does not end", raw})
+				c.d.index++
 				return false
 			}
 			c.element(raw, depth)
@@ -258,12 +263,12 @@ func (c *call) element(raw []byte, depth int) {
 func (c *call) deliver(raw []byte, out outcome, u Unreadable) {
 	switch {
 	case u.Reason != "":
-		u.Record, u.Bytes = c.index, raw
+		u.Record, u.Bytes = c.d.index, raw
 		c.unreadable(u)
 	case out == otherCategory:
 		c.skipped++
 	default:
 		c.signIn(&c.d.signIn)
 	}
-	c.index++
+	c.d.index++
 }

@@ -19,13 +19,14 @@ import (
 // result is all that Decode said of a message, copied out of its hands.
 type result struct {
 	signIns    []detector.SignIn
+	records    []int // the index of each
 	unreadable []Unreadable
 	skipped    int
 }
 
 func decode(d *Decoder, message []byte) (r result) {
 	r.skipped = d.Decode(message, func(s *detector.SignIn) {
-		r.signIns = append(r.signIns, kept(s))
+		r.signIns, r.records = append(r.signIns, kept(s)), append(r.records, d.Record())
 	}, func(u Unreadable) {
 		u.Bytes = slices.Clone(u.Bytes)
 		r.unreadable = append(r.unreadable, u)
@@ -312,6 +313,7 @@ func TestABadRecordTakesNoNeighbourWithIt(t *testing.T) {
 				g := rapid.SampledFrom(good).Draw(t, "good")
 				records = append(records, g)
 				want.signIns = append(want.signIns, decode(NewDecoder(), []byte("["+g+"]")).signIns...)
+				want.records = append(want.records, i)
 			}
 		}
 		list := "[" + strings.Join(records, rapid.SampledFrom([]string{",", " ,\n\t"}).Draw(t, "comma")) + "]"

@@ -15,8 +15,9 @@ type Source struct {
 	Partition int32
 }
 
-// Place is where in a Source a sign-in stands: the offset of its message, and how many sign-ins come before
-// it in there.
+// Place is where in a Source a sign-in stands: the offset of its message, and how many records come before it in
+// there. All count, those too that are no sign-ins or cannot be read: so a sign-in stands where it stood, though a decoder
+// that is newer than the last takes other records.
 type Place struct {
 	Offset int64
 	Index  int32

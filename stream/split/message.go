@@ -25,12 +25,12 @@ func (s *Splitter) message(j job, now time.Time) {
 	raw, m, l := j.record, s.deps.Metrics, j.flight.lane
 	clear(s.records)
 	s.records = s.records[:0]
-	signIns := int32(0)
+	signIns := 0
 	skipped := s.decoder.Decode(raw.Value, func(in *detector.SignIn) {
 		if raw.Timestamp.Unix() > 0 { // a record may have none
 			in.Arrived = raw.Timestamp
 		}
-		s.records = append(s.records, s.signIn(in, l, signins.Place{Offset: raw.Offset, Index: signIns}))
+		s.records = append(s.records, s.signIn(in, l, signins.Place{Offset: raw.Offset, Index: int32(s.decoder.Record())}))
 		signIns++
 	}, func(u entra.Unreadable) {
 		m.unreadable.WithLabelValues(u.Reason).Inc()

@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/prtwatch/prtwatch/internal/brokertest"
+	"github.com/prtwatch/prtwatch/stream/kafka"
+	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
 func TestEverySignInOfUnevenPartitionsArrivesOnceAndInOrder(t *testing.T) {
@@ -65,6 +67,9 @@ func TestWhatCannotBeReadIsKeptWithWhereItCameFrom(t *testing.T) {
 		}
 		if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], numbers("ada@example.com", 1, 2)) {
 			t.Errorf("a bad record took its neighbour with it: %v", ids)
+		}
+		if all := h.origins()[kafka.Partition([]byte(ada), h.topics.Partitions)]; len(all) != 1 || all[0].Place != (signins.Place{Offset: 1, Index: 2}) {
+			t.Errorf("the sign-in says that it stood in %+v", all)
 		}
 		if n := count(r.deps.Metrics.skipped); n != 1 {
 			t.Errorf("%v records counted as skipped, want 1", n)
