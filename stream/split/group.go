@@ -1,6 +1,7 @@
 package split
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -292,14 +293,15 @@ func (s *Splitter) commit(lanes []*lane) {
 	if all {
 		lanes = s.mu.merge.lanes
 	}
-	marks, begun := s.marksOf(lanes)
+	marks, began := s.marksOf(lanes)
 	s.mu.Unlock()
-	if len(marks) > 0 && !s.send(marks, begun) {
+	if len(marks) > 0 && !s.send(marks, began) {
 		return
 	}
 	s.mu.Lock()
 	for l, offset := range marks {
-		l.committed, l.counted = offset, begun[l.topic]
+		l.committed, l.said = offset, began[l.topic].String()
+		s.mu.began[l.topic] = s.began(l.topic).with(l.partition)
 		if l.fresh {
 			l.fresh = false
 			close(l.begun)
@@ -309,22 +311,27 @@ func (s *Splitter) commit(lanes []*lane) {
 	s.rouse()
 }
 
-// marksOf returns the marks of lanes that are ours, where they, their sources, or of how many partitions there are offsets
-// are not committed; and the latter by topic. Each offset says it: or one that is deleted had been the only one to.
-func (s *Splitter) marksOf(lanes []*lane) (marks map[*lane]int64, begun map[string]int32) {
-	marks, begun = make(map[*lane]int64), make(map[string]int32)
+// marksOf returns the marks of lanes that are ours, where they, their sources, or how the group began on their topics
+// is not committed; and the latter by topic. Each offset says it: or one that is deleted had been the only one to.
+func (s *Splitter) marksOf(lanes []*lane) (marks map[*lane]int64, began map[string]beginning) {
+	marks, began = make(map[*lane]int64), make(map[string]beginning)
 	for _, l := range lanes {
-		begun[l.topic] = s.begun(l.topic)
-		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh || l.counted < begun[l.topic]) {
+		began[l.topic] = s.began(l.topic)
+		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh || l.said != began[l.topic].String()) {
 			marks[l] = l.marked
 		}
 	}
-	return marks, begun
+	return marks, began
+}
+
+// tag is what goes with the next offset of the lane.
+func (l *lane) tag(began beginning) tag {
+	return tag{cmp.Or(l.id, l.was), began, l.source}
 }
 
 // send commits marks, and reports whether it did. It takes those out that the broker refuses because
 // there is no such topic any more: nothing of that comes again, so nothing has to wait for it.
-func (s *Splitter) send(marks map[*lane]int64, begun map[string]int32) bool {
+func (s *Splitter) send(marks map[*lane]int64, began map[string]beginning) bool {
 	offsets, lanes := make(map[string]map[int32]kgo.EpochOffset), make(map[string]map[int32]*lane)
 	for l, offset := range marks {
 		if offsets[l.topic] == nil {
@@ -348,8 +355,8 @@ func (s *Splitter) send(marks map[*lane]int64, begun map[string]int32) bool {
 		for _, t := range req.Topics {
 			for i := range t.Partitions {
 				p := &t.Partitions[i]
-				tag := lanes[t.Topic][p.Partition].committedWith(begun[t.Topic], p.Offset) // it is sent when the lock is no longer held
-				p.Metadata = &tag
+				text := lanes[t.Topic][p.Partition].tag(began[t.Topic]).text(p.Offset) // it is sent when the lock is no longer held
+				p.Metadata = &text
 			}
 		}
 		return nil

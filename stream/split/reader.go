@@ -45,7 +45,7 @@ type lane struct {
 	member    string // the group's member id under which it is ours
 	marked    int64  // the offset that may be committed
 	committed int64  // the offset that is; -1: none
-	counted   int32  // of how many partitions with offsets that says
+	said      string // what that says of how the group began on the topic
 	// source is the number of the source that its sign-ins are of. It is fresh until an offset is committed with
 	// it; then begun is closed. Nothing is read before.
 	source uint32
@@ -54,9 +54,9 @@ type lane struct {
 	// sent is the place of the last sign-in that was sent to each partition of sign-ins, offset -1 before
 	// one was. It is the loop's own.
 	sent []signins.Place
-	// was is the topic's id that the committed offset came with, tag the one that the next is committed
-	// with, both behind tagPrefix: "" where none is known.
-	was, tag string
+	// was is the topic's id that the committed offset came with, id the one that the brokers say: "" where none
+	// is known.
+	was, id string
 }
 
 // newLane returns a lane whose sign-ins go to so many partitions. Only the committed offset is known of it, below
@@ -65,7 +65,7 @@ type lane struct {
 func newLane(topic string, partition int32, committed int64, with tag, partitions int32) *lane {
 	l := &lane{
 		topic: topic, partition: partition, more: make(chan struct{}, 1), begun: make(chan struct{}), committed: max(committed, -1),
-		source: with.source, was: with.id, counted: with.begun, sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
+		source: with.source, was: with.id, said: with.began.String(), sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
 	}
 	l.position, l.end, l.vain = l.committed, math.MaxInt64, -2
 	l.marked = l.committed
@@ -261,14 +261,14 @@ func (s *Splitter) deliver(l *lane, records []*kgo.Record, end int64) {
 	s.rouse()
 }
 
-// resetting says how to go on without what is lost.
-func (s *Splitter) resetting(l *lane) string {
-	return fmt.Sprintf("to go on without, reset the group: kafka-consumer-groups.sh --group %s --topic %s:%d --reset-offsets --to-earliest --execute", s.cfg.Group, l.topic, l.partition)
+// resetting says how to go on without what is lost of a topic, or of a topic:partition.
+func (s *Splitter) resetting(of string) string {
+	return fmt.Sprintf("to go on without, reset the group: kafka-consumer-groups.sh --group %s --topic %s --reset-offsets --to-earliest --execute", s.cfg.Group, of)
 }
 
 // outOfRange says what became of the offset that a reader cannot go on at, and what to do.
 func (s *Splitter) outOfRange(ctx context.Context, l *lane, at int64) error {
-	reset := s.resetting(l)
+	reset := s.resetting(fmt.Sprintf("%s:%d", l.topic, l.partition))
 	starts, err := s.admin.ListStartOffsets(ctx, l.topic)
 	if start, ok := starts.Lookup(l.topic, l.partition); err == nil && ok && at < start.Offset {
 		return fmt.Errorf("reading topic %s partition %d: %d messages are lost: the next to read is offset %d and the log begins at %d; keep the topic longer; %s",

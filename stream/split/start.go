@@ -26,46 +26,32 @@ func (s *Splitter) identify(ctx context.Context, l *lane) error {
 	if id == [16]byte{} {
 		return nil
 	}
-	tag := tagPrefix + hex.EncodeToString(id[:])
+	name := hex.EncodeToString(id[:])
 	s.mu.Lock()
-	before := cmp.Or(l.tag, l.was)
-	l.tag = tag
+	before := cmp.Or(l.id, l.was)
+	l.id = name
 	s.mu.Unlock()
-	if before != "" && before != tag {
+	if before != "" && before != name {
 		err := fmt.Errorf("reading topic %s partition %d: it was deleted and made again: what was not split of it is lost; %s",
-			l.topic, l.partition, s.resetting(l))
+			l.topic, l.partition, s.resetting(l.topic))
 		s.fail(err)
 		return err
 	}
 	return nil
 }
 
-// begin decides where those of the lanes begin that have no committed offset. One that was added to its topic is
-// read from its beginning, and so is one, but for the first, that had no leader when the others began and was given
-// to somebody anew before it had: the two look the same. input.start decides where nothing was split yet, and where
-// the topic is new among those of the input. Everywhere else offsets expired, or another tool has set only some: to
-// read what the input still has would have old sign-ins judged again, by profiles that have forgotten their hours,
-// so it ends the stage.
+// begin decides where those of the lanes begin that have no committed offset. One that was added to its topic since
+// the group began on it is read from its beginning. For one that was there and had no leader yet, input.start decides,
+// as where nothing was split, and where the topic is new among those of the input. Everywhere else offsets
+// expired, or another tool has set only some: to read what the input still has would have old sign-ins judged
+// again, by profiles that have forgotten their hours, so it ends the stage.
 func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
-	lanes = slices.DeleteFunc(slices.Clone(lanes), func(l *lane) bool { return l.committed >= 0 })
-	split := true
-	if slices.ContainsFunc(lanes, s.unsaid) {
-		var err error
-		if split, err = s.askGroup(ctx); err != nil {
-			return err
-		}
+	if err := s.learn(ctx, lanes); err != nil {
+		return err
 	}
-	var open, expired []*lane
-	for _, l := range lanes {
-		switch begun, untold, joins := s.knownOf(l.topic); {
-		case untold && (!split || joins), !untold && begun == 0:
-			open = append(open, l)
-		case untold, l.partition < begun:
-			expired = append(expired, l)
-		}
-	}
+	open, expired := s.without(lanes)
 	if len(expired) > 0 && !s.deps.AcceptLoss {
-		err := s.expired(expired)
+		err := s.expired(expired, len(expired) == len(lanes))
 		s.fail(err)
 		return err
 	}
@@ -81,21 +67,60 @@ func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
 	return nil
 }
 
-// unsaid reports whether nothing in hand says of how many partitions of the lane's topic there were offsets.
-func (s *Splitter) unsaid(l *lane) bool {
-	_, untold, _ := s.knownOf(l.topic)
-	return untold
-}
-
-// knownOf returns of how many partitions of a topic there were offsets, whether nothing says so, and whether the topic
-// joins others that were split: it has no offset, they have some of ours.
-func (s *Splitter) knownOf(topic string) (begun int32, untold, joins bool) {
+// without returns those of the lanes without a committed offset that never had one, and those that had.
+func (s *Splitter) without(lanes []*lane) (open, expired []*lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	begun = s.begun(topic)
-	_, told := s.mu.commits.begun[topic]
-	others := slices.ContainsFunc(s.deps.InputTopics, func(t string) bool { return len(s.mu.commits.tags[t]) > 0 })
-	return begun, !told, others && !s.mu.commits.any[topic]
+	for _, l := range lanes {
+		switch began := s.began(l.topic); {
+		case l.committed >= 0:
+		case began.has(l.partition):
+			expired = append(expired, l)
+		case l.partition < began.partitions:
+			open = append(open, l)
+		}
+	}
+	return open, expired
+}
+
+// learn sees to it that of each lane's topic is known how the group began on it. Where no offset says so, it begins
+// now, on as many partitions as it was given. But where sign-ins were split, and the topic does not join others
+// that were, it had begun: then each partition had an offset.
+func (s *Splitter) learn(ctx context.Context, lanes []*lane) error {
+	split := false
+	if slices.ContainsFunc(lanes, s.unsaid) {
+		var err error
+		if split, err = s.askGroup(ctx); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	others := slices.ContainsFunc(s.deps.InputTopics, func(topic string) bool { return s.began(topic).partitions > 0 })
+	given := make(map[string]int32)
+	for _, l := range lanes {
+		if s.began(l.topic).partitions == 0 {
+			given[l.topic] = max(given[l.topic], l.partition+1)
+		}
+	}
+	for topic, partitions := range given {
+		began := s.began(topic)
+		joins := others && began.begun.Sign() == 0
+		for p := range partitions {
+			if split && !joins {
+				began = began.with(p)
+			}
+		}
+		s.mu.began[topic] = beginning{partitions, began.begun}
+	}
+	return nil
+}
+
+// unsaid reports whether a lane has no offset, and nothing in hand says how the group began on its topic.
+func (s *Splitter) unsaid(l *lane) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.committed < 0 && s.began(l.topic).partitions == 0
 }
 
 // askGroup asks for all offsets of the group, and whether anything was split.
@@ -120,33 +145,23 @@ func (s *Splitter) askGroup(ctx context.Context) (split bool, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	committed.Each(func(o kadm.OffsetResponse) { s.mu.commits.note(o.Topic, o.Partition, o.At, o.Metadata) })
+	committed.Each(func(o kadm.OffsetResponse) { s.note(o.Topic, o.Partition, o.At, o.Metadata) })
 	return split, nil
 }
 
-// expired says why the lanes must not be read from anywhere, and what to do.
-func (s *Splitter) expired(lanes []*lane) error {
+// expired says why the lanes must not be read from anywhere, and what to do. They may be all of the input.
+func (s *Splitter) expired(lanes []*lane, all bool) error {
 	l := slices.MinFunc(lanes, byName)
-	_, untold, _ := s.knownOf(l.topic)
-	reading, why, names := fmt.Sprintf("topic %s partition %d", l.topic, l.partition), "has committed offsets of it, but there is none any more: it expired or was deleted", namesOf(lanes)
-	switch {
-	case !s.hasOffsets():
+	reading, names := fmt.Sprintf("topic %s partition %d", l.topic, l.partition), namesOf(lanes)
+	why := "has no offset of it, but it was split: that expired or was deleted, or another tool has set only those of others"
+	if all {
 		reading, names = strings.Join(s.deps.InputTopics, ", "), s.deps.InputTopics
 		why = fmt.Sprintf("has committed no offset of it, but %s has sign-ins: the offsets expired, or the group or the topic is another", s.deps.Topics.Signins)
-	case untold:
-		why = fmt.Sprintf("has no offset of it, but %s has sign-ins: it expired or was deleted, and another tool has set those of others", s.deps.Topics.Signins)
 	}
 	return fmt.Errorf("reading %s: the group %s %s; "+
 		"set it to where it was (kafka-consumer-groups.sh --group %s --topic %s --reset-offsets --to-datetime ... --execute), "+
 		"or set input.start to that time and pass --accept-loss",
 		reading, s.cfg.Group, why, s.cfg.Group, strings.Join(names, " --topic "))
-}
-
-// hasOffsets reports whether the group is known to have any of the input.
-func (s *Splitter) hasOffsets() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.deps.InputTopics, func(t string) bool { return s.mu.commits.any[t] })
 }
 
 // namesOf returns topic:partition,partition of each topic, as kafka-consumer-groups.sh takes it.

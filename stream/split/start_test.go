@@ -3,6 +3,8 @@ package split
 import (
 	"context"
 	"fmt"
+	"math"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -139,6 +141,38 @@ func TestAnInputOrOffsetsThatChangedWhileAwayAreRefusedWithARemedyThatHelps(t *t
 	}
 }
 
+// The remedy is one for the whole topic, and helps at once: those that are beyond the old ones too have an offset then.
+func TestAnInputThatWasMadeAgainWithMorePartitionsIsReadFromWhereItIsSet(t *testing.T) {
+	t.Parallel()
+	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+		h := newHub(t, b, 2)
+		for i := range 4 {
+			b.Produce(h.record(int32(i%2), i, message(numbers(ada, i, i+1)...)))
+		}
+		h.splitAll()
+		committed, err := b.Admin().FetchOffsets(t.Context(), h.cfg.Group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.recreate(4)
+		h.set(committed.Offsets()) // brokers that do not forget
+		h.refused("was deleted and made again", "--group "+h.cfg.Group+" --topic "+h.raw+" --reset-offsets --to-earliest")
+		all := make(kadm.Offsets)
+		for partition := range int32(4) {
+			all.AddOffset(h.raw, partition, 0, -1)
+		}
+		h.set(all)
+		for i := range 4 {
+			h.anew(h.record(int32(i), i, message(numbers(bob, i, i+1)...)))
+		}
+		h.splitAll()
+		h.splitAll()
+		if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 4)) || !slices.Equal(ids[bob], numbers(bob, 0, 4)) {
+			t.Errorf("split %v", ids)
+		}
+	})
+}
+
 // One that was added is read from its beginning, and says nothing.
 func TestTheOffsetOfOnePartitionThatExpiredIsNotGuessedAt(t *testing.T) {
 	t.Parallel()
@@ -157,7 +191,7 @@ func TestTheOffsetOfOnePartitionThatExpiredIsNotGuessedAt(t *testing.T) {
 		if _, err := b.Admin().DeleteOffsets(t.Context(), h.cfg.Group, gone); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.ended(h.run()); err == nil || !strings.Contains(err.Error(), "partition 1: the group "+h.cfg.Group+" has committed offsets of it, but there is none any more") {
+		if err := h.ended(h.run()); err == nil || !strings.Contains(err.Error(), "partition 1: the group "+h.cfg.Group+" has no offset of it, but it was split") {
 			t.Errorf("Run returned %v", err)
 		}
 		h.accept, h.start = true, Start{latest: true}
@@ -229,7 +263,7 @@ func TestExpiredOffsetsOfTwoTopicsAreNotGuessedAt(t *testing.T) {
 		h.forget()
 		h.refused("has committed no offset of it, but", "--topic "+h.raw+" --topic "+other+" --reset-offsets")
 		h.set(h.at(3))
-		h.refused(other+" partition 0: the group "+h.cfg.Group+" has no offset of it, but", "--topic "+other+":0 --reset-offsets")
+		h.refused(other+" partition 0: the group "+h.cfg.Group+" has no offset of it, but it was split", "--topic "+other+":0 --reset-offsets")
 		both := h.at(3)
 		both.AddOffset(other, 0, 3, -1)
 		h.set(both)
@@ -250,7 +284,7 @@ func TestAnExpiredOffsetBesideOneThatWasSetIsNotGuessedAt(t *testing.T) {
 		h.splitAll()
 		h.forget()
 		h.set(h.at(3)) // of partition 0
-		h.refused("partition 1: the group "+h.cfg.Group+" has no offset of it, but", "--topic "+h.raw+":1,2 --reset-offsets")
+		h.refused("partition 1: the group "+h.cfg.Group+" has no offset of it, but it was split", "--topic "+h.raw+":1,2 --reset-offsets")
 		h.accept, h.start = true, Start{latest: true}
 		h.splitAll()
 		h.accept = false
@@ -287,11 +321,19 @@ func TestATopicThatIsNewAmongTheInputIsReadFromInputStart(t *testing.T) {
 	}
 }
 
-// It is away in the first start ever and in the next one, then is read from input.start; but from its beginning where it
-// cannot be told from one that was added.
-func TestAPartitionThatHadNoLeaderWhenOthersBeganIsNotTakenForOneThatExpired(t *testing.T) {
+// awayLeader has the leader of a partition of a topic away until it is removed.
+func (h *hub) awayLeader(topic string, partition int32) *kfake.FaultHandle {
+	h.Helper()
+	return h.b.Embedded().Cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: topic, Partitions: []int32{partition}, Err: kerr.LeaderNotAvailable, Count: -1,
+	})
+}
+
+// It is away in the first start ever and in the next one, then is read from input.start; and one that was added
+// meanwhile from its beginning.
+func TestAPartitionThatHadNoLeaderWhenOthersBeganIsNotTakenForOneThatExpiredOrWasAdded(t *testing.T) {
 	t.Parallel()
-	for away, want := range [][]string{numbers(ada, 3, 9), append(numbers(ada, 1, 2), numbers(ada, 3, 9)...)} {
+	for away := range int32(3) {
 		t.Run(fmt.Sprint("partition ", away), func(t *testing.T) {
 			h := newHub(t, brokertest.Fake(t), 3)
 			h.cfg.MergeWait = 0
@@ -299,39 +341,90 @@ func TestAPartitionThatHadNoLeaderWhenOthersBeganIsNotTakenForOneThatExpired(t *
 			for i := range 9 {
 				h.b.Produce(h.record(int32(i%3), i, message(numbers(ada, i, i+1)...)))
 			}
-			gone := h.b.Embedded().Cluster.Fault(kfake.Fault{
-				Keys: []kmsg.Key{kmsg.ListOffsets, kmsg.Fetch}, Topic: h.raw, Partitions: []int32{int32(away)}, Err: kerr.LeaderNotAvailable, Count: -1,
-			})
+			gone := h.awayLeader(h.raw, away)
 			for range 2 {
 				r := h.run()
-				h.eventually("the others are split", func() bool { return h.committed(int32(1-away)) == 3 && h.committed(2) == 3 })
+				h.eventually("the others are split", func() bool { return h.committed((away+1)%3) == 3 && h.committed((away+2)%3) == 3 })
 				if err := h.halt(r); err != nil {
 					t.Fatal(err)
 				}
 			}
 			gone.Remove()
+			if _, err := h.b.Admin().CreatePartitions(t.Context(), 1, h.raw); err != nil {
+				t.Fatal(err)
+			}
+			h.anew(h.record(3, 0, message(numbers(bob, 0, 1)...)))
 			h.splitAll()
 			ids, _ := h.output()
-			if slices.Sort(ids[ada]); !slices.Equal(ids[ada], want) {
-				t.Errorf("split %v, want %v", ids[ada], want)
+			if slices.Sort(ids[ada]); !slices.Equal(ids[ada], numbers(ada, 3, 9)) {
+				t.Errorf("split %v, want what is as new as input.start", ids[ada])
+			}
+			if !slices.Equal(ids[bob], numbers(bob, 0, 1)) {
+				t.Errorf("of the partition that was added %v was split", ids[bob])
+			}
+		})
+	}
+}
+
+// An operator has set one of two partitions before the first start: in that one the other has no leader. It is read from
+// input.start as soon as it has one, in the same session or in the next.
+func TestWhatIsSetBeforeTheFirstStartSaysNothingOfTheOthers(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"the same session": false, "another": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, brokertest.Fake(t), 1)
+			h.cfg.MergeWait = 0
+			h.start, _ = ParseStart("2026-11-09T00:00:02Z")
+			other := h.another()
+			if _, err := h.b.Admin().UpdatePartitions(t.Context(), 2, other); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				h.b.Produce(h.record(0, i, message(numbers(ada, i, i+1)...)))
+				for partition, user := range []string{bob, "cleo@example.com"} {
+					record := h.record(int32(partition), i, message(numbers(user, i, i+1)...))
+					record.Topic = other
+					h.anew(record)
+				}
+			}
+			some := make(kadm.Offsets)
+			some.AddOffset(other, 0, 1, -1)
+			h.set(some)
+			gone := h.awayLeader(other, 1)
+			r := h.run()
+			h.eventually("the first is split", func() bool { return h.committed(0) == 3 })
+			if restart {
+				if err := h.halt(r); err != nil {
+					t.Fatal(err)
+				}
+				r = h.run()
+			}
+			gone.Remove()
+			h.drained()
+			if err := h.halt(r); err != nil {
+				t.Fatal(err)
+			}
+			ids, _ := h.output()
+			if !slices.Equal(ids[ada], numbers(ada, 2, 3)) || !slices.Equal(ids[bob], numbers(bob, 1, 3)) || !slices.Equal(ids["cleo@example.com"], numbers("cleo@example.com", 2, 3)) {
+				t.Errorf("split %v", ids)
 			}
 		})
 	}
 }
 
 // Or a partition whose offset is deleted might have been the only one that said so: here the only one with messages.
-func TestEachOffsetSaysOfHowManyPartitionsThereAreSome(t *testing.T) {
+func TestEachOffsetSaysOfWhichPartitionsThereAreSome(t *testing.T) {
 	t.Parallel()
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 3)
 		r := h.run()
 		b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
 		h.drained()
-		h.eventually("each says 3", func() bool {
+		h.eventually("each says of which three", func() bool {
 			committed, err := b.Admin().FetchOffsets(t.Context(), h.cfg.Group)
 			said := 0
 			committed.Each(func(o kadm.OffsetResponse) {
-				if tag, _ := parseTag(o.Metadata, o.At); tag.begun == 3 {
+				if tag, ours := parseTag(o.Metadata, o.At); ours && tag.began.String() == "3 7" {
 					said++
 				}
 			})
@@ -346,7 +439,7 @@ func TestEachOffsetSaysOfHowManyPartitionsThereAreSome(t *testing.T) {
 		if _, err := b.Admin().DeleteOffsets(t.Context(), h.cfg.Group, gone); err != nil {
 			t.Fatal(err)
 		}
-		h.refused("partition 0: the group " + h.cfg.Group + " has committed offsets of it")
+		h.refused("partition 0: the group " + h.cfg.Group + " has no offset of it, but it was split")
 	})
 }
 
@@ -510,25 +603,32 @@ func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
 	})
 }
 
-func TestATagOfAnotherOffsetSaysNothing(t *testing.T) {
-	l := newLane("raw", 0, 5, tag{}, 1)
-	l.tag = tagPrefix + "0a"
-	for _, test := range []struct {
-		with string
-		at   int64
-		want tag
-		ours bool
-	}{
-		{l.committedWith(3, 7), 7, tag{tagPrefix + "0a", true, 3, l.source}, true},
-		{l.committedWith(3, 7), 6, tag{}, false},
-		{"prtwatch/1 - 3 9 7", 7, tag{"", true, 3, 9}, true},
-		{"prtwatch/1 0a 3 9", 7, tag{tagPrefix + "0a", true, 3, 9}, true}, // those of before say less
-		{"prtwatch/1 0a", 7, tag{tagPrefix + "0a", false, 0, 0}, true},
-		{"", 7, tag{}, false},
-		{"an operator's", 7, tag{}, false},
+func TestATagSaysWhatWasCommittedAndNothingElseDoes(t *testing.T) {
+	many := beginning{4000, new(big.Int).Lsh(big.NewInt(1), 4000)}.with(7)
+	for _, want := range []tag{
+		{"0a", beginning{3, big.NewInt(5)}, 9},
+		{"", beginning{1, new(big.Int)}, math.MaxUint32},
+		{strings.Repeat("f", 32), many, 1},
 	} {
-		if got, ours := parseTag(test.with, test.at); got != test.want || ours != test.ours {
-			t.Errorf("%q at %d says %+v, %v, want %+v, %v", test.with, test.at, got, ours, test.want, test.ours)
+		text := want.text(7)
+		if got, ours := parseTag(text, 7); !ours || got.text(7) != text || got.id != want.id || got.source != want.source || got.began.String() != want.began.String() {
+			t.Errorf("%q says %+v, %v, want %+v", text, got, ours, want)
+		}
+		if len(text) > 4096 {
+			t.Errorf("%d bytes are more than brokers take", len(text))
+		}
+		if _, ours := parseTag(text, 6); ours {
+			t.Errorf("beside another offset %q is ours", text)
+		}
+	}
+	for _, text := range []string{
+		"", "an operator's", "prtwatch/1 ", "0a 3 5 9 7", "prtwatch/2 0a 3 5 9 7",
+		"prtwatch/1 0a 3 9 7", "prtwatch/1 0a 3 9", "prtwatch/1 0a", // what once was written
+		"prtwatch/1 0a 3 5 9 7 7", "prtwatch/1 0a 3  5 9 7", "prtwatch/1 0a 0 5 9 7", "prtwatch/1 0a -3 5 9 7", "prtwatch/1 0a 3 -5 9 7", "prtwatch/1 0a 3 5g 9 7",
+		"prtwatch/1 0a 3 05 9 7", "prtwatch/1 0a 3 5 -9 7", "prtwatch/1 0a 3 5 9 +7", "prtwatch/1 0a 4294967299 5 9 7",
+	} {
+		if got, ours := parseTag(text, 7); ours {
+			t.Errorf("%q is ours, and says %+v", text, got)
 		}
 	}
 }

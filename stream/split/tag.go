@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/big"
 	"strconv"
 	"strings"
 
@@ -11,81 +12,104 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// tagPrefix begins what an input offset is committed with. The id of its topic follows: one that
-// is deleted and made again has another id, and its offsets mean other messages; some brokers
-// forget the group's with the topic, others do not. Then comes of how many of its partitions,
-// from the first on, the group had committed offsets by then: so one whose offset expired is told from
-// one that was added. Then comes the number of the source that its sign-ins are of, see signins.Source, and last the
-// offset itself: beside another one it is a copy that some tool has made, and says nothing.
-const tagPrefix = "prtwatch/1 "
-
-// noID stands for the id of a topic where brokers give none.
-const noID = "-"
-
-// tag is what an offset of ours came with.
+// tag is what an input offset is committed with. It says the offset itself too: beside another one it is a copy
+// that some tool has made, and says nothing.
 type tag struct {
-	id     string // of the topic, behind the prefix; "" where brokers give none
-	counts bool   // begun is said
-	begun  int32
-	source uint32
+	// id is that of the topic, "" where brokers give none: one that is deleted and made again has another, and its
+	// offsets mean other messages; some brokers forget the group's with the topic, others do not.
+	id     string
+	began  beginning // on the topic
+	source uint32    // the number of the source that the sign-ins are of, see signins.Source
 }
 
-// parseTag reads what came with an offset. It is false where that is not of ours, or of another offset.
-func parseTag(s string, at int64) (t tag, ours bool) {
-	rest, ours := strings.CutPrefix(s, tagPrefix)
-	fields := strings.Fields(rest)
-	if !ours || len(fields) == 0 || len(fields) > 3 && fields[3] != strconv.FormatInt(at, 10) {
+const (
+	tagPrefix = "prtwatch/1 "
+	// noID stands for the id of a topic where brokers give none.
+	noID = "-"
+)
+
+// text is what goes with offset at.
+func (t tag) text(at int64) string {
+	return fmt.Sprintf("%s%s %s %d %d", tagPrefix, cmp.Or(t.id, noID), t.began, t.source, at)
+}
+
+// parseTag reads what came with an offset. It is false where we would not have written that, or not with this offset.
+func parseTag(text string, at int64) (t tag, ours bool) {
+	fields := strings.Fields(strings.TrimPrefix(text, tagPrefix))
+	if len(fields) != 5 {
 		return tag{}, false
 	}
 	if fields[0] != noID {
-		t.id = tagPrefix + fields[0]
+		t.id = fields[0]
 	}
-	if len(fields) > 1 {
-		n, _ := strconv.ParseInt(fields[1], 10, 32)
-		t.counts, t.begun = true, int32(n)
-	}
-	if len(fields) > 2 {
-		n, _ := strconv.ParseUint(fields[2], 10, 32)
-		t.source = uint32(n)
+	partitions, _ := strconv.ParseInt(fields[1], 10, 32)
+	begun, _ := new(big.Int).SetString(fields[2], 16)
+	t.began = beginning{int32(partitions), begun}
+	source, _ := strconv.ParseUint(fields[3], 10, 32)
+	t.source = uint32(source)
+	if begun == nil || begun.Sign() < 0 || t.began.partitions < 1 || t.text(at) != text {
+		return tag{}, false
 	}
 	return t, true
 }
 
-// commits is what is known of the group's offsets.
-type commits struct {
-	any  map[string]bool          // topics with an offset
-	tags map[string]map[int32]tag // of those offsets that are ours
-	// begun is of how many partitions of a topic, from the first on, there were any; a topic of which nothing
-	// says so is not in it.
-	begun map[string]int32
+// beginning is what is known of how the group began on a topic. It is a value: nothing in it changes.
+type beginning struct {
+	// partitions is how many the topic had then; 0 where nothing says so. What lies above was added later.
+	partitions int32
+	// begun has a bit for each partition of which offsets are or were committed. Where one of these has none, it
+	// expired; where another of the first partitions has none, it had no leader yet.
+	begun *big.Int
 }
 
-func newCommits() *commits {
-	return &commits{any: make(map[string]bool), tags: make(map[string]map[int32]tag), begun: make(map[string]int32)}
+// String is what a tag says of it.
+func (b beginning) String() string {
+	if b.partitions == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d %x", b.partitions, b.begun)
 }
 
-// note takes in one offset, below 0 for none, and what it came with.
-func (c *commits) note(topic string, partition int32, at int64, metadata string) {
+func (b beginning) has(partition int32) bool { return b.begun.Bit(int(partition)) == 1 }
+
+func (b beginning) with(partition int32) beginning {
+	return beginning{b.partitions, new(big.Int).SetBit(b.begun, int(partition), 1)}
+}
+
+// and joins what two say. A topic never has fewer partitions than it had.
+func (b beginning) and(other beginning) beginning {
+	return beginning{max(b.partitions, other.partitions), new(big.Int).Or(b.begun, other.begun)}
+}
+
+// began returns how the group began on a topic, as far as is known. The caller holds the lock.
+func (s *Splitter) began(topic string) beginning {
+	if b, known := s.mu.began[topic]; known {
+		return b
+	}
+	return beginning{begun: new(big.Int)}
+}
+
+// note takes in one offset, below 0 for none, and what it came with. The caller holds the lock.
+func (s *Splitter) note(topic string, partition int32, at int64, metadata string) {
 	if at < 0 {
 		return
 	}
-	c.any[topic] = true
-	t, ours := parseTag(metadata, at)
-	if !ours {
-		return
+	b := s.began(topic).with(partition)
+	if t, ours := parseTag(metadata, at); ours {
+		b = b.and(t.began)
+		if s.mu.tags[topic] == nil {
+			s.mu.tags[topic] = make(map[int32]tag)
+		}
+		s.mu.tags[topic][partition] = t
 	}
-	if c.tags[topic] == nil {
-		c.tags[topic] = make(map[int32]tag)
-	}
-	c.tags[topic][partition] = t
-	if t.counts {
-		c.begun[topic] = max(c.begun[topic], t.begun)
-	}
+	s.mu.began[topic] = b
 }
 
 // fetched keeps what the group's offsets were committed with, for adopt.
 func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.OffsetFetchResponse) error {
-	c := newCommits()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.tags = make(map[string]map[int32]tag)
 	for _, g := range response.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
@@ -93,13 +117,10 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 				if p.Metadata != nil {
 					metadata = *p.Metadata
 				}
-				c.note(t.Topic, p.Partition, p.Offset, metadata)
+				s.note(t.Topic, p.Partition, p.Offset, metadata)
 			}
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.commits = c
 	return nil
 }
 
@@ -108,22 +129,5 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 func (s *Splitter) tagOf(topic string, partition int32) tag {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.commits.tags[topic][partition]
-}
-
-// begun is of how many partitions of a topic, from the first on, offsets are or were committed. The caller holds
-// the lock.
-func (s *Splitter) begun(topic string) int32 {
-	begun := s.mu.commits.begun
-	for {
-		if l := s.mu.merge.find(topic, begun[topic]); l == nil || l.committed < 0 {
-			return begun[topic]
-		}
-		begun[topic]++
-	}
-}
-
-// committedWith is what goes with offset at.
-func (l *lane) committedWith(begun int32, at int64) string {
-	return fmt.Sprintf("%s %d %d %d", cmp.Or(l.tag, l.was, tagPrefix+noID), begun, l.source, at)
+	return s.mu.tags[topic][partition]
 }
