@@ -13,10 +13,11 @@ func Denied(err error) bool {
 	return isAny(err, kerr.GroupAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed)
 }
 
-// Moved reports whether a broker refused a commit because the group has moved on without this member, or is about to.
+// Moved reports whether a broker refused a commit because the group has moved on without this member, is about to,
+// or was deleted.
 func Moved(err error) bool {
 	return isAny(err, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.FencedInstanceID,
-		kerr.FencedMemberEpoch, kerr.StaleMemberEpoch)
+		kerr.FencedMemberEpoch, kerr.StaleMemberEpoch, kerr.GroupIDNotFound)
 }
 
 func isAny(err error, of ...error) bool {

@@ -197,6 +197,9 @@ func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 	member, _ := s.group.GroupMetadata()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.mu.merge.lanes) == 0 {
+		s.mu.refused = nil // that was of what we had before
+	}
 	for _, l := range lanes {
 		var readCtx context.Context
 		readCtx, l.stop = context.WithCancel(ctx)

@@ -70,7 +70,7 @@ func TestACommitThatIsRefusedAmidARebalanceIsNoNews(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, brokertest.Fake(t), 2)
 	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
-	for _, err := range []*kerr.Error{kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.NotCoordinator} {
+	for _, err := range []*kerr.Error{kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.GroupIDNotFound, kerr.NotCoordinator} {
 		h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: err, Count: 1})
 	}
 	var said bytes.Buffer
@@ -79,4 +79,28 @@ func TestACommitThatIsRefusedAmidARebalanceIsNoNews(t *testing.T) {
 	if said.Len() > 0 {
 		t.Errorf("it said %q", said.String())
 	}
+}
+
+// It lost its partitions while its commits were refused, and has them again when nothing is left to commit.
+func TestWhoHasPartitionsAgainIsReadyWhateverWasRefusedBefore(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, brokertest.Fake(t), 2)
+	first := h.run()
+	h.settled(first)
+	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.InvalidCommitOffsetSize, Count: -1})
+	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
+	h.eventually("commits are refused", func() bool { ok, _ := first.Ready(); return !ok })
+	second := h.run()
+	h.eventually("the second has joined", func() bool { ok, _ := second.Ready(); return ok })
+	member, _ := first.group.GroupMetadata()
+	h.expel(member)
+	h.eventually("the second is active", second.active)
+	refused.Remove()
+	h.settled(second)
+	h.eventually("the first has joined again", func() bool { ok, _ := first.Ready(); return ok && !first.active() })
+	if err := h.halt(second); err != nil {
+		t.Fatal(err)
+	}
+	h.eventually("the first is active", first.active)
+	h.eventually("it is ready", func() bool { ok, _ := first.Ready(); return ok })
 }
