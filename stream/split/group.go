@@ -1,7 +1,6 @@
 package split
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -327,11 +326,6 @@ func (s *Splitter) marksOf(lanes []*lane) (marks map[*lane]int64, began map[stri
 	return marks, began
 }
 
-// tag is what goes with the next offset of the lane.
-func (l *lane) tag(began beginning) tag {
-	return tag{cmp.Or(l.id, l.was), began, l.source}
-}
-
 // send commits marks, and reports whether it did. It takes those out that the broker refuses because
 // there is no such topic any more: nothing of that comes again, so nothing has to wait for it.
 func (s *Splitter) send(marks map[*lane]int64, began map[string]beginning) bool {
@@ -358,7 +352,7 @@ func (s *Splitter) send(marks map[*lane]int64, began map[string]beginning) bool 
 		for _, t := range req.Topics {
 			for i := range t.Partitions {
 				p := &t.Partitions[i]
-				text := lanes[t.Topic][p.Partition].tag(began[t.Topic]).text(p.Offset) // it is sent when the lock is no longer held
+				text := s.tagFor(lanes[t.Topic][p.Partition], began[t.Topic]).text(p.Offset) // it is sent when the lock is no longer held
 				p.Metadata = &text
 			}
 		}

@@ -39,6 +39,7 @@ type hub struct {
 	fill     time.Duration // for how long batches fill; 0: as long as they do
 	looks    time.Duration // apart, at where the input ends and whether it is there
 	instance string        // of what is started next
+	identity string        // by which it keys users
 	accept   bool          // a loss
 	atLeast  bool          // delivery is at least once
 
@@ -103,7 +104,7 @@ func (h *hub) runAt(commitEvery, commitPace time.Duration) *running {
 	ctx, stop := context.WithCancel(context.Background())
 	s := New(h.cfg, Deps{
 		Input: input, Internal: internal, InputTopics: h.inputs(), Start: h.start, Topics: h.topics,
-		UserKey:    func(s *detector.SignIn) string { return strings.ToLower(s.UPN) },
+		UserKey: func(s *detector.SignIn) string { return h.identity + strings.ToLower(s.UPN) }, Identity: h.identity,
 		CommitPace: commitPace, Instance: h.instance, AcceptLoss: h.accept, AtLeastOnce: h.atLeast,
 		Log:     cmp.Or(h.log, slog.New(slog.DiscardHandler)),
 		Metrics: NewMetrics(prometheus.NewRegistry()),

@@ -3,6 +3,7 @@ package split
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/prtwatch/prtwatch/detector"
 	"github.com/prtwatch/prtwatch/internal/brokertest"
 	"github.com/prtwatch/prtwatch/stream/kafka"
 	"github.com/prtwatch/prtwatch/stream/signins"
@@ -166,6 +168,99 @@ func TestASourceIsTheSameWhereAnOffsetIsRestoredAsItWas(t *testing.T) {
 					t.Errorf("what came from %+v came again from %+v", before, again)
 				}
 			})
+		})
+	}
+}
+
+// taken returns how often each sign-in would be judged by who leaves out what comes from a place that was passed.
+func (h *hub) taken() map[string]int {
+	h.Helper()
+	type way struct {
+		from signins.Source
+		to   int32
+	}
+	taken, passed := make(map[string]int), make(map[way]signins.Place)
+	for _, r := range h.internal.ReadAll(h.topics.Signins) {
+		if _, control := signins.ControlOf(r.Headers); control {
+			continue
+		}
+		var in detector.SignIn
+		if err := signins.Decode(r.Value, &in); err != nil {
+			h.Fatal(err)
+		}
+		o := signins.OriginOf(r.Value)
+		w := way{o.Source, r.Partition}
+		if last, known := passed[w]; known && o.Place.Compare(last) <= 0 {
+			continue
+		}
+		passed[w] = o.Place
+		taken[in.ID]++
+	}
+	return taken
+}
+
+// What one partition of the sign-ins did not take is split again by who keys users otherwise: to partitions that have
+// passed the place. Else it would never be judged.
+func TestASourceIsNewWhereUsersAreInOtherPartitions(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		change func(h *hub)
+		same   bool
+	}{
+		{"as before", func(*hub) {}, true},
+		{"another identity", func(h *hub) { h.identity = "another" }, false},
+		{"fewer partitions", func(h *hub) { h.topics.Partitions-- }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t, brokertest.Fake(t), 1)
+			const messages, people = 5, 20
+			var ids []string
+			for i := range messages {
+				var of []string
+				for user := range people {
+					of = append(of, fmt.Sprintf("user%d@example.com/%d", user, i))
+				}
+				h.b.Produce(h.record(0, i, message(of...)))
+				ids = append(ids, of...)
+			}
+			held := h.b.Embedded().Cluster.Fault(kfake.Fault{
+				Keys: []kmsg.Key{kmsg.Produce}, Topic: h.topics.Signins, Partitions: []int32{3}, Err: kerr.NotLeaderForPartition, Count: -1,
+			})
+			there := 0
+			for _, id := range ids {
+				user, _, _ := strings.Cut(id, "/")
+				if kafka.Partition([]byte(user), 4) != 3 {
+					there++
+				}
+			}
+			r := h.run()
+			h.eventually("the other partitions have all of theirs", func() bool { return len(h.taken()) == there })
+			sources := []uint32{r.everything()[0].source}
+			if err := h.halt(r); err != nil {
+				t.Fatal(err)
+			}
+			held.Remove()
+			test.change(h)
+			for range 2 { // and stays what it is then
+				r = h.run()
+				h.eventually("active", r.active)
+				sources = append(sources, r.everything()[0].source)
+				h.drained()
+				if err := h.halt(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if (sources[0] == sources[1]) != test.same || sources[1] != sources[2] {
+				t.Errorf("the sources were %d", sources)
+			}
+			taken := h.taken()
+			for _, id := range ids {
+				if n := taken[id]; n == 0 || n > 1 && test.same {
+					t.Errorf("%s is judged %d times", id, n)
+				}
+			}
 		})
 	}
 }

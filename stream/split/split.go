@@ -95,8 +95,10 @@ type Deps struct {
 	Start Start
 	// Topics are the names of the internal topics and their partition count.
 	Topics kafka.Topics
-	// UserKey returns the key of a sign-in (Detector.UserKey).
-	UserKey func(*detector.SignIn) string
+	// UserKey returns the key of a sign-in (Detector.UserKey), and Identity names by what it tells users from each
+	// other (detector.Config.Identity): where that is another than before, users may be in other partitions.
+	UserKey  func(*detector.SignIn) string
+	Identity string
 	// Instance names this process among those of the group, and outlives it; where it is empty,
 	// one that was killed comes back as a stranger, and waits for its own session to end.
 	Instance string
@@ -177,14 +179,14 @@ type Splitter struct {
 		sync.Mutex
 		merge   merge
 		flights *flights
-		joined  bool     // the group has told us what is ours, be it nothing
-		fenced  bool     // another member has our name: there is nothing to leave
-		silent  bool     // a lost connection to the group was logged already
-		ends    *ends    // where the input ended lately; nil until asked
+		joined  bool  // the group has told us what is ours, be it nothing
+		fenced  bool  // another member has our name: there is nothing to leave
+		silent  bool  // a lost connection to the group was logged already
+		ends    *ends // where the input ended lately; nil until asked
 		// tags came with the offsets that were fetched last, by topic and partition; began is what offsets have said
 		// of topics in this session.
-		tags  map[string]map[int32]tag
-		began map[string]beginning
+		tags    map[string]map[int32]tag
+		began   map[string]beginning
 		ticked  time.Time
 		tried   time.Time // to tell a tick
 		handing bool      // a revoke is handing partitions over

@@ -276,23 +276,35 @@ func TestExpiredOffsetsOfTwoTopicsAreNotGuessedAt(t *testing.T) {
 
 func TestAnExpiredOffsetBesideOneThatWasSetIsNotGuessedAt(t *testing.T) {
 	t.Parallel()
-	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
-		h := newHub(t, b, 3)
-		for i := range 9 {
-			b.Produce(h.record(int32(i%3), i, message(numbers(ada, i, i+1)...)))
-		}
-		h.splitAll()
-		h.forget()
-		h.set(h.at(3)) // of partition 0
-		h.refused("partition 1: the group "+h.cfg.Group+" has no offset of it, but it was split", "--topic "+h.raw+":1,2 --reset-offsets")
-		h.accept, h.start = true, Start{latest: true}
-		h.splitAll()
-		h.accept = false
-		h.splitAll()
-		if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 9)) {
-			t.Errorf("split %v", ids[ada])
-		}
-	})
+	for name, beside := range map[string]bool{"the only topic": false, "beside one that has all of its offsets": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+				h := newHub(t, b, 3)
+				if beside {
+					h.another()
+				}
+				for i := range 9 {
+					b.Produce(h.record(int32(i%3), i, message(numbers(ada, i, i+1)...)))
+				}
+				h.splitAll()
+				gone := make(kadm.TopicsSet)
+				gone.Add(h.raw, 0, 1, 2)
+				if _, err := b.Admin().DeleteOffsets(t.Context(), h.cfg.Group, gone); err != nil {
+					t.Fatal(err)
+				}
+				h.set(h.at(3)) // of partition 0
+				h.refused("partition 1: the group "+h.cfg.Group+" has no offset of it, but it was split", "--topic "+h.raw+":1,2 --reset-offsets")
+				h.accept, h.start = true, Start{latest: true}
+				h.splitAll()
+				h.accept = false
+				h.splitAll()
+				if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 0, 9)) {
+					t.Errorf("split %v", ids[ada])
+				}
+			})
+		})
+	}
 }
 
 // The others' offsets say that nothing expired. Brokers without topic ids say no less.
@@ -561,23 +573,36 @@ func TestInputStartDecidesWhereNothingIsCommitted(t *testing.T) {
 	}
 }
 
+// And so it is where nothing could be committed of the first one yet.
 func TestAPartitionThatIsAddedIsReadFromItsBeginning(t *testing.T) {
-	h := newHub(t, brokertest.Fake(t), 1)
-	h.start, _ = ParseStart("latest")
-	h.b.Produce(h.record(0, 0, message("ada@example.com/0")))
-	r := h.run()
-	h.eventually("where reading begins is committed", func() bool { return h.committed(0) >= 0 })
-	if _, err := h.b.Admin().UpdatePartitions(context.Background(), 2, h.raw); err != nil {
-		t.Fatal(err)
-	}
-	late := h.b.Client(kgo.RecordPartitioner(kgo.ManualPartitioner())) // one that knows the new partition
-	if err := late.ProduceSync(context.Background(), h.record(1, 1, message("ada@example.com/1"))).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	r.group.ForceMetadataRefresh() // else it takes metadataAge
-	h.drained()
-	if ids, _ := h.output(); !slices.Equal(ids["ada@example.com"], numbers("ada@example.com", 1, 2)) {
-		t.Errorf("split %v, want what came after the start", ids)
+	t.Parallel()
+	for name, away := range map[string]bool{"the first has a leader": false, "the first has none": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, brokertest.Fake(t), 1)
+			h.cfg.MergeWait = 0
+			h.start, _ = ParseStart("latest")
+			h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 1)...)))
+			gone := h.awayLeader(h.raw, 0)
+			if !away {
+				gone.Remove()
+			}
+			r := h.run()
+			h.eventually("it has begun", func() bool { return r.active() && (away || h.committed(0) == 1) })
+			if _, err := h.b.Admin().UpdatePartitions(t.Context(), 2, h.raw); err != nil {
+				t.Fatal(err)
+			}
+			h.anew(h.record(1, 1, message(numbers(ada, 1, 2)...)))
+			r.group.ForceMetadataRefresh() // else it takes metadataAge
+			h.eventually("what was added is split", func() bool { return h.committed(1) == 1 })
+			gone.Remove()
+			h.drained()
+			if err := h.halt(r); err != nil {
+				t.Fatal(err)
+			}
+			if ids, _ := h.output(); !slices.Equal(ids[ada], numbers(ada, 1, 2)) {
+				t.Errorf("split %v, want what came after the start", ids[ada])
+			}
+		})
 	}
 }
 
@@ -606,12 +631,12 @@ func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
 func TestATagSaysWhatWasCommittedAndNothingElseDoes(t *testing.T) {
 	many := beginning{4000, new(big.Int).Lsh(big.NewInt(1), 4000)}.with(7)
 	for _, want := range []tag{
-		{"0a", beginning{3, big.NewInt(5)}, 9},
-		{"", beginning{1, new(big.Int)}, math.MaxUint32},
-		{strings.Repeat("f", 32), many, 1},
+		{"0a", beginning{3, big.NewInt(5)}, "upn/32", 9},
+		{"", beginning{1, new(big.Int)}, "/1", math.MaxUint32},
+		{strings.Repeat("f", 32), many, "upn_or_id/1024", 1},
 	} {
 		text := want.text(7)
-		if got, ours := parseTag(text, 7); !ours || got.text(7) != text || got.id != want.id || got.source != want.source || got.began.String() != want.began.String() {
+		if got, ours := parseTag(text, 7); !ours || got.text(7) != text || got.id != want.id || got.keying != want.keying || got.source != want.source || got.began.String() != want.began.String() {
 			t.Errorf("%q says %+v, %v, want %+v", text, got, ours, want)
 		}
 		if len(text) > 4096 {
@@ -622,10 +647,10 @@ func TestATagSaysWhatWasCommittedAndNothingElseDoes(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "an operator's", "prtwatch/1 ", "0a 3 5 9 7", "prtwatch/2 0a 3 5 9 7",
+		"", "an operator's", "prtwatch/1 ", "0a 3 5 upn/4 9 7", "prtwatch/2 0a 3 5 upn/4 9 7",
 		"prtwatch/1 0a 3 9 7", "prtwatch/1 0a 3 9", "prtwatch/1 0a", // what once was written
-		"prtwatch/1 0a 3 5 9 7 7", "prtwatch/1 0a 3  5 9 7", "prtwatch/1 0a 0 5 9 7", "prtwatch/1 0a -3 5 9 7", "prtwatch/1 0a 3 -5 9 7", "prtwatch/1 0a 3 5g 9 7",
-		"prtwatch/1 0a 3 05 9 7", "prtwatch/1 0a 3 5 -9 7", "prtwatch/1 0a 3 5 9 +7", "prtwatch/1 0a 4294967299 5 9 7",
+		"prtwatch/1 0a 3 5 upn/4 9 7 7", "prtwatch/1 0a 3 5 9 7", "prtwatch/1 0a 3  5 upn/4 9 7", "prtwatch/1 0a 0 5 upn/4 9 7", "prtwatch/1 0a -3 5 upn/4 9 7", "prtwatch/1 0a 3 -5 upn/4 9 7", "prtwatch/1 0a 3 5g upn/4 9 7",
+		"prtwatch/1 0a 3 05 upn/4 9 7", "prtwatch/1 0a 3 5 upn/4 -9 7", "prtwatch/1 0a 3 5 upn/4 9 +7", "prtwatch/1 0a 4294967299 5 upn/4 9 7",
 	} {
 		if got, ours := parseTag(text, 7); ours {
 			t.Errorf("%q is ours, and says %+v", text, got)

@@ -19,6 +19,7 @@ type tag struct {
 	// offsets mean other messages; some brokers forget the group's with the topic, others do not.
 	id     string
 	began  beginning // on the topic
+	keying string    // by which sign-ins were sent, see Splitter.keying
 	source uint32    // the number of the source that the sign-ins are of, see signins.Source
 }
 
@@ -30,13 +31,13 @@ const (
 
 // text is what goes with offset at.
 func (t tag) text(at int64) string {
-	return fmt.Sprintf("%s%s %s %d %d", tagPrefix, cmp.Or(t.id, noID), t.began, t.source, at)
+	return fmt.Sprintf("%s%s %s %s %d %d", tagPrefix, cmp.Or(t.id, noID), t.began, t.keying, t.source, at)
 }
 
 // parseTag reads what came with an offset. It is false where we would not have written that, or not with this offset.
 func parseTag(text string, at int64) (t tag, ours bool) {
 	fields := strings.Fields(strings.TrimPrefix(text, tagPrefix))
-	if len(fields) != 5 {
+	if len(fields) != 6 {
 		return tag{}, false
 	}
 	if fields[0] != noID {
@@ -45,8 +46,8 @@ func parseTag(text string, at int64) (t tag, ours bool) {
 	partitions, _ := strconv.ParseInt(fields[1], 10, 32)
 	begun, _ := new(big.Int).SetString(fields[2], 16)
 	t.began = beginning{int32(partitions), begun}
-	source, _ := strconv.ParseUint(fields[3], 10, 32)
-	t.source = uint32(source)
+	source, _ := strconv.ParseUint(fields[4], 10, 32)
+	t.keying, t.source = fields[3], uint32(source)
 	if begun == nil || begun.Sign() < 0 || t.began.partitions < 1 || t.text(at) != text {
 		return tag{}, false
 	}
@@ -124,10 +125,25 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 	return nil
 }
 
+// tagFor is what goes with the next offset of a lane.
+func (s *Splitter) tagFor(l *lane, began beginning) tag {
+	return tag{cmp.Or(l.id, l.was), began, s.keying(), l.source}
+}
+
 // tagOf returns what came with the committed offset of a partition: nothing where none is, or another tool has
-// set it.
+// set it. Where users were in other partitions, it has no source: what was in the air and never landed now goes to a
+// partition that may have passed its place. So the source is another, and what is split again is judged.
 func (s *Splitter) tagOf(topic string, partition int32) tag {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mu.tags[topic][partition]
+	t := s.mu.tags[topic][partition]
+	if t.keying != s.keying() {
+		t.source = 0
+	}
+	return t
+}
+
+// keying is what decides to which partition a user's sign-ins go.
+func (s *Splitter) keying() string {
+	return fmt.Sprintf("%s/%d", s.deps.Identity, s.deps.Topics.Partitions)
 }

@@ -183,7 +183,7 @@ func (pl *Pipeline) makeSplitter(context.Context) error {
 	}
 	pl.splitter = split.New(pl.settings.Split, split.Deps{
 		Input: pl.input, Internal: pl.internal, InputTopics: pl.settings.Input.Topics, Start: start, Topics: pl.settings.Topics,
-		UserKey: pl.detector.UserKey, Instance: pl.instance, AcceptLoss: pl.AcceptLoss,
+		UserKey: pl.detector.UserKey, Identity: pl.settings.Detection.Identity, Instance: pl.instance, AcceptLoss: pl.AcceptLoss,
 		CommitPace: pl.settings.InputCluster().CommitPace(), AtLeastOnce: pl.settings.Delivery == settings.AtLeastOnce,
 		Log: pl.Log.With("stage", Split), Metrics: split.NewMetrics(pl.Registry),
 	})
