@@ -28,8 +28,8 @@ func (j *judge) checkGroups(ctx context.Context) (map[int32]int64, error) {
 		return nil, err
 	}
 	events := map[int32]int64{}
-	for p, text := range marks {
-		m, err := parseMark(text)
+	for p, of := range marks {
+		m, err := parseMark(of.Metadata, of.At)
 		if err == nil {
 			events[p] = m.hour
 			err = j.refute(p, m)
@@ -39,7 +39,7 @@ func (j *judge) checkGroups(ctx context.Context) (map[int32]int64, error) {
 		}
 		if err != nil {
 			j.MarksWrong++
-			j.find("marks_wrong", "group %s, partition %d of %s, %.200q: %v", j.detectGroup, p, j.signIns, text, err)
+			j.find("marks_wrong", "group %s, partition %d of %s, %.200q: %v", j.detectGroup, p, j.signIns, of.Metadata, err)
 		}
 	}
 	return events, nil
@@ -74,11 +74,14 @@ type mark struct {
 	partitions int64
 }
 
-// parseMark reads "prtwatch/1 BASELINE-ID NEXT HOUR SIGN-INS-ID PARTITIONS HEARD".
-func parseMark(text string) (m mark, err error) {
+// parseMark reads "prtwatch/1 BASELINE-ID NEXT HOUR SIGN-INS-ID PARTITIONS HEARD OFFSET", which came with an offset.
+func parseMark(text string, at int64) (m mark, err error) {
 	fields := strings.Fields(text)
-	if len(fields) != 7 || fields[0] != "prtwatch/1" {
+	if len(fields) != 8 || fields[0] != "prtwatch/1" {
 		return m, errors.New("it is no mark")
+	}
+	if fields[7] != strconv.FormatInt(at, 10) {
+		return m, fmt.Errorf("it is of another offset than %d", at)
 	}
 	number := func(text string) int64 {
 		n, failed := strconv.ParseInt(text, 10, 64)
@@ -104,8 +107,8 @@ func isTick(r *kgo.Record) bool {
 }
 
 // checkGroup counts the records beyond the group's offsets. Markers, ticks, and what was aborted
-// are none: an offset may stop before them. It returns what the offsets were committed with.
-func (j *judge) checkGroup(ctx context.Context, group, topic string) (map[int32]string, error) {
+// are none: an offset may stop before them. It returns the offsets with what they were committed with.
+func (j *judge) checkGroup(ctx context.Context, group, topic string) (map[int32]kadm.OffsetResponse, error) {
 	asked, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	committed, err := j.brokers.admin.FetchOffsets(asked, group)
@@ -118,7 +121,7 @@ func (j *judge) checkGroup(ctx context.Context, group, topic string) (map[int32]
 	if err != nil {
 		return nil, fmt.Errorf("asking for the offsets of group %s: %w", group, err)
 	}
-	marks := map[int32]string{}
+	marks := map[int32]kadm.OffsetResponse{}
 	from := map[int32]int64{}
 	for p, end := range j.brokers.ends[topic] {
 		start, _ := j.brokers.starts.Lookup(topic, p)
@@ -127,7 +130,7 @@ func (j *judge) checkGroup(ctx context.Context, group, topic string) (map[int32]
 		if !ok || o.At < 0 {
 			continue
 		}
-		marks[p] = o.Metadata
+		marks[p] = o
 		from[p] = max(o.At, start.Offset)
 		if o.At > end.Offset {
 			// The group may have moved since the ends were asked for: then it runs, which it must not.

@@ -277,18 +277,19 @@ var harms = []struct {
 		return p.Commit(cp)
 	}), []string{"pebble_wrong"}, "another cluster, topic or partition count"},
 
-	{"sign-ins are not judged", offset(func(o *kadm.Offset) { o.At = 0 }), []string{"stuck"}, "records of partition"},
+	{"sign-ins are not judged", offset(func(o *kadm.Offset) { o.At = 0 }), []string{"marks_wrong", "profiles_wrong", "stuck"}, "records of partition"},
 	{"messages are not split", func(in *installation, f flags) {
 		in.commit(f, "split-group", "input", 0, func(o *kadm.Offset) { o.At-- })
 	}, []string{"stuck"}, "has not taken 1 records of partition 0"},
 	{"nothing is committed", func(in *installation, f flags) { f["detect-group"] = in.name("nobody") }, []string{"profiles_wrong", "stuck"}, "has not taken"},
-	{"an offset is beyond the end", offset(func(o *kadm.Offset) { o.At += 100 }), []string{"stuck"}, "which ends at"},
+	{"an offset is beyond the end", offset(func(o *kadm.Offset) { o.At += 100 }), []string{"marks_wrong", "profiles_wrong", "stuck"}, "which ends at"},
 	{"an offset has no mark", offset(func(o *kadm.Offset) { o.Metadata = "" }), []string{"marks_wrong", "profiles_wrong"}, "it is no mark"},
 	{"a mark is of another baseline topic", markWith(1, strings.Repeat("0", 32)), []string{"marks_wrong"}, "another baseline topic"},
 	{"a mark is beyond the baseline topic's end", markWith(2, "999"), []string{"marks_wrong"}, "which ends at"},
 	{"a mark has event time run ahead", markWith(3, "999999"), []string{"marks_wrong", "profiles_wrong"}, "its event time is in the future"},
 	{"a mark is of another sign-ins topic", markWith(4, strings.Repeat("0", 32)), []string{"marks_wrong"}, "another sign-ins topic"},
 	{"a mark is of another partition count", markWith(5, "5"), []string{"marks_wrong"}, "it is of 5 partitions"},
+	{"a mark is of another offset", markWith(7, "5"), []string{"marks_wrong", "profiles_wrong"}, "it is of another offset than"},
 }
 
 // see changes what Pebble has of a user.

@@ -104,7 +104,7 @@ func (d *atLeastOnce) produce(ctx context.Context, records func(context.Context,
 	switch {
 	case err == nil:
 		return nil
-	case kafka.Refused(err) && !d.bare:
+	case kafka.Refused(err) != nil && !d.bare:
 		d.bare = true
 		return fmt.Errorf("%w: the brokers refuse an idempotent producer (%v); going on without", errRebuild, err)
 	}
@@ -128,7 +128,7 @@ func (d *atLeastOnce) acknowledge(ctx context.Context) error {
 	topic.Topic, topic.TopicID = d.deps.Topics.Signins, d.baseline.signins
 	for _, a := range pending {
 		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		mark := d.baseline.mark(max(a.next, a.produced), a.hour, a.heard.kept)
+		mark := d.baseline.mark(a.position, max(a.next, a.produced), a.hour, a.heard.kept)
 		p.Partition, p.Offset, p.Metadata = a.partition, a.position, &mark
 		topic.Partitions = append(topic.Partitions, p)
 	}

@@ -504,6 +504,8 @@ func TestOffsetsThatAreRefusedForGoodAreNoSecret(t *testing.T) {
 	}{
 		{"a mark that is too long, exactly once", nothing, kmsg.TxnOffsetCommit, kerr.OffsetMetadataTooLarge, "set offset.metadata.max.bytes of the brokers to 4096"},
 		{"a mark that is too long, at least once", atLeastOnce, kmsg.OffsetCommit, kerr.OffsetMetadataTooLarge, "set offset.metadata.max.bytes of the brokers to 4096"},
+		{"marks that are too many, exactly once", nothing, kmsg.TxnOffsetCommit, kerr.InvalidCommitOffsetSize, "set max.message.bytes of topic __consumer_offsets"},
+		{"marks that are too many, at least once", atLeastOnce, kmsg.OffsetCommit, kerr.InvalidCommitOffsetSize, "set max.message.bytes of topic __consumer_offsets"},
 		{"a right that was taken back, exactly once", nothing, kmsg.TxnOffsetCommit, kerr.GroupAuthorizationFailed, "grant the right to this user"},
 		{"a right that was taken back, at least once", atLeastOnce, kmsg.OffsetCommit, kerr.GroupAuthorizationFailed, "grant the right to this user"},
 	} {
@@ -511,11 +513,11 @@ func TestOffsetsThatAreRefusedForGoodAreNoSecret(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, brokertest.Fake(t))
 			h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{test.key}, Err: test.err, Count: -1})
-			h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
-			h.start("one", t.TempDir(), test.option).expect(test.want)
+			h.produce(inEach("user", 0)...)
+			h.start("one", t.TempDir(), test.option, alone).expect(test.want)
 		})
 	}
-	for _, err := range []*kerr.Error{kerr.InvalidCommitOffsetSize, kerr.RebalanceInProgress} {
+	for _, err := range []*kerr.Error{kerr.UnknownServerError, kerr.RebalanceInProgress} {
 		t.Run(err.Message, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, brokertest.Fake(t))
@@ -526,7 +528,7 @@ func TestOffsetsThatAreRefusedForGoodAreNoSecret(t *testing.T) {
 			h.until("some commits to be refused", func() bool { n, _ := one.count("prtwatch_detect_commit_errors_total"); return n > 2 })
 			said.mu.Lock()
 			defer said.mu.Unlock()
-			if want := err == kerr.InvalidCommitOffsetSize; (len(said.said) == 1) != want {
+			if want := err == kerr.UnknownServerError; (len(said.said) == 1) != want {
 				t.Errorf("it was said %d times", len(said.said))
 			}
 			refuses.Remove()

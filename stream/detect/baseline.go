@@ -97,83 +97,47 @@ func (b *baselineTopic) stale(cp state.Checkpoint, start, end int64, now time.Ti
 const markPrefix = "prtwatch/1"
 
 // mark is what the offset of a partition is committed with: that everything before it is in
-// the baseline topic of this id below offset next, and that the event time of the partition
+// the baseline topic of an id below offset next, and that the event time of the partition
 // had come to hour. A topic that is another, or ends earlier, has lost what users were known
-// by; the hour, and last how far the sign-ins had come in each source, are nowhere else to be
-// had when the partition moves on. Between them come the id of the topic that the offset is of, and the
-// partition count by which users were sent there.
-func (b *baselineTopic) mark(next int64, hour int32, heard string) string {
-	return fmt.Sprintf("%s %s %d %d %s %d %s", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
-		hex.EncodeToString(b.signins[:]), b.partitions, heard)
-}
-
-// holds says whether the baseline partition [start, end) has all that the mark of a
-// committed offset promises, and else what is wrong. A mark that is not ours (offsets
-// that an operator set) promises that something is there.
-func (b *baselineTopic) holds(committed string, start, end int64) (wrong string) {
-	m, ours := parseMark(committed)
-	switch {
-	case ours && m.id != b.id:
-		return "it is not the topic that the group's offsets belong to: it was deleted and made again"
-	case ours && m.next > end:
-		return fmt.Sprintf("it ends at offset %d and should reach %d: it lost records", end, m.next)
-	case start == end && (!ours || m.next > 0):
-		// A compacted partition keeps its last record: this one was emptied.
-		return "it is empty though the group has committed offsets"
-	case ours && m.partitions > 0 && m.partitions != b.partitions:
-		return fmt.Sprintf("it had %d partitions when the group's offsets were committed and has %d now: "+
-			"users would be looked for where they are not", m.partitions, b.partitions)
-	}
-	return ""
-}
-
-// another reports whether the mark of a committed offset says that it is of another topic
-// than the sign-ins topic of now.
-func (b *baselineTopic) another(committed string) bool {
-	m, ours := parseMark(committed)
-	return ours && m.signins != [16]byte{} && m.signins != b.signins
-}
-
-// mark is a mark taken apart.
+// by; the hour, and heard, how far the sign-ins had come in each source, are nowhere else to be
+// had when the partition moves on. With them go the id of the topic that the offset is of, the
+// partition count by which users were sent there, and last the offset itself: beside another one a mark is a copy
+// that some tool has made, and says nothing.
 type mark struct {
+	ours       bool // else it is of another tool, or of another offset, and only hour is set
 	id         [16]byte
 	next       int64
 	hour       int32
-	signins    [16]byte // all zero where it was not noted
-	partitions int32    // 0 where it was not noted
+	signins    [16]byte // all zero where brokers give none
+	partitions int32
 	heard      string
 }
 
 // noHour is the event time of a partition of which nothing is known: before everything.
 const noHour = math.MinInt32
 
-// parseMark reports false for what a commit of another tool left.
-func parseMark(text string) (mark, bool) {
-	m := mark{hour: noHour}
+// mark returns the text of the mark that goes with offset at.
+func (b *baselineTopic) mark(at, next int64, hour int32, heard string) string {
+	return fmt.Sprintf("%s %s %d %d %s %d %s %d", markPrefix, hex.EncodeToString(b.id[:]), next, hour,
+		hex.EncodeToString(b.signins[:]), b.partitions, heard, at)
+}
+
+// parseMark reads what came with offset at.
+func parseMark(text string, at int64) mark {
+	none := mark{hour: noHour}
 	fields := strings.Fields(text)
-	if len(fields) != 4 && len(fields) != 6 && len(fields) != 7 || fields[0] != markPrefix {
-		return m, false
+	if len(fields) != 8 || fields[0] != markPrefix || fields[7] != strconv.FormatInt(at, 10) {
+		return none
 	}
 	id, idErr := parseID(fields[1])
 	next, nextErr := strconv.ParseInt(fields[2], 10, 64)
 	hour, hourErr := strconv.ParseInt(fields[3], 10, 32)
-	if errors.Join(idErr, nextErr, hourErr) != nil {
-		return m, false
-	}
-	m.id, m.next, m.hour = id, next, int32(hour)
-	if len(fields) == 4 { // as it was before the rest was noted
-		return m, true
-	}
-	topic, topicErr := parseID(fields[4])
+	signins, signinsErr := parseID(fields[4])
 	partitions, partitionsErr := strconv.ParseInt(fields[5], 10, 32)
-	if errors.Join(topicErr, partitionsErr) != nil {
-		return mark{hour: noHour}, false
+	if errors.Join(idErr, nextErr, hourErr, signinsErr, partitionsErr) != nil {
+		return none
 	}
-	m.signins, m.partitions = topic, int32(partitions)
-	if len(fields) == 7 {
-		m.heard = fields[6]
-	}
-	return m, true
+	return mark{ours: true, id: id, next: next, hour: int32(hour), signins: signins, partitions: int32(partitions), heard: fields[6]}
 }
 
 func parseID(text string) (id [16]byte, err error) {
@@ -182,4 +146,29 @@ func parseID(text string) (id [16]byte, err error) {
 		return id, fmt.Errorf("%q is no topic id", text)
 	}
 	return [16]byte(b), nil
+}
+
+// holds says whether the baseline partition [start, end) has all that the mark of a
+// committed offset promises, and else what is wrong. A mark that is not ours (offsets
+// that an operator set) promises that something is there.
+func (b *baselineTopic) holds(m mark, start, end int64) (wrong string) {
+	switch {
+	case m.ours && m.id != b.id:
+		return "it is not the topic that the group's offsets belong to: it was deleted and made again"
+	case m.ours && m.next > end:
+		return fmt.Sprintf("it ends at offset %d and should reach %d: it lost records", end, m.next)
+	case start == end && (!m.ours || m.next > 0):
+		// A compacted partition keeps its last record: this one was emptied.
+		return "it is empty though the group has committed offsets"
+	case m.ours && m.partitions != b.partitions:
+		return fmt.Sprintf("it had %d partitions when the group's offsets were committed and has %d now: "+
+			"users would be looked for where they are not", m.partitions, b.partitions)
+	}
+	return ""
+}
+
+// another reports whether the mark of a committed offset says that it is of another topic
+// than the sign-ins topic of now.
+func (b *baselineTopic) another(m mark) bool {
+	return m.ours && m.signins != [16]byte{} && m.signins != b.signins
 }

@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +36,23 @@ func TestACheckpointIsUsedOnlyWhereItFitsTheTopic(t *testing.T) {
 	}
 }
 
+func TestAMarkIsReadBesideItsOffsetAlone(t *testing.T) {
+	topic := baselineTopic{id: [16]byte{1}, signins: [16]byte{3}, partitions: 8}
+	text := topic.mark(9, 50, 7, "AAAA")
+	want := mark{ours: true, id: topic.id, next: 50, hour: 7, signins: topic.signins, partitions: 8, heard: "AAAA"}
+	if got := parseMark(text, 9); got != want {
+		t.Errorf("%q was read as %+v", text, got)
+	}
+	for _, of := range []struct {
+		text string
+		at   int64
+	}{{text, 8}, {text, -1}, {"", 9}, {"member-1", 9}, {text + " 9", 9}, {"x" + text, 9}, {strings.Replace(text, " 50 ", " fifty ", 1), 9}} {
+		if got := parseMark(of.text, of.at); got != (mark{hour: noHour}) {
+			t.Errorf("%q beside offset %d was read as %+v", of.text, of.at, got)
+		}
+	}
+}
+
 func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
 	topic := baselineTopic{id: [16]byte{1}, signins: [16]byte{3}, partitions: 8}
 	other := baselineTopic{id: [16]byte{2}, signins: [16]byte{3}, partitions: 8}
@@ -44,20 +62,20 @@ func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
 		start, end int64
 		holds      bool
 	}{
-		{"the topic as it was", topic.mark(50, 7, nothingHeard), 0, 50, true},
-		{"a partition that has seen ticks only", topic.mark(0, 7, nothingHeard), 0, 0, true},
-		{"a topic that was made again", other.mark(50, 7, nothingHeard), 0, 100, false},
-		{"a topic that was made again before anything was learned", other.mark(0, 7, nothingHeard), 0, 0, false},
-		{"a topic that lost its end", topic.mark(50, 7, nothingHeard), 0, 49, false},
+		{"the topic as it was", topic.mark(9, 50, 7, nothingHeard), 0, 50, true},
+		{"a partition that has seen ticks only", topic.mark(9, 0, 7, nothingHeard), 0, 0, true},
+		{"a topic that was made again", other.mark(9, 50, 7, nothingHeard), 0, 100, false},
+		{"a topic that was made again before anything was learned", other.mark(9, 0, 7, nothingHeard), 0, 0, false},
+		{"a topic that lost its end", topic.mark(9, 50, 7, nothingHeard), 0, 49, false},
 		{"offsets that an operator set", "", 0, 50, true},
 		{"offsets that an operator set, and nobody known", "member-1", 0, 0, false},
-		{"a topic that was emptied", topic.mark(50, 7, nothingHeard), 60, 60, false},
+		{"a topic that was emptied", topic.mark(9, 50, 7, nothingHeard), 60, 60, false},
 		{"a topic that was emptied, and offsets that an operator set", "", 60, 60, false},
-		{"a topic that was compacted", topic.mark(50, 7, nothingHeard), 50, 51, true},
-		{"a mark of before the rest was noted", "prtwatch/1 01000000000000000000000000000000 50 7", 0, 50, true},
-		{"a topic of another partition count", grown.mark(50, 7, nothingHeard), 0, 50, false},
+		{"a topic that was compacted", topic.mark(9, 50, 7, nothingHeard), 50, 51, true},
+		{"a mark of another offset, and one of another topic", other.mark(8, 50, 7, nothingHeard), 0, 50, true},
+		{"a topic of another partition count", grown.mark(9, 50, 7, nothingHeard), 0, 50, false},
 	} {
-		if wrong := topic.holds(test.mark, test.start, test.end); (wrong == "") != test.holds {
+		if wrong := topic.holds(parseMark(test.mark, 9), test.start, test.end); (wrong == "") != test.holds {
 			t.Errorf("%s: %q", test.name, wrong)
 		}
 	}

@@ -183,8 +183,12 @@ func (s *Stage) Run(ctx context.Context) error {
 		m.close()
 		select {
 		case late := <-m.fatal: // of the closing itself: a state that could not be written
-			if !errors.Is(late, errRebuild) {
-				err = errors.Join(err, late)
+			switch {
+			case errors.Is(late, errRebuild):
+			case err == nil:
+				err = late
+			default:
+				s.deps.Log.Error("ending, and not for this alone", "error", late)
 			}
 		default:
 		}

@@ -485,6 +485,9 @@ func (s *stage) expect(want string) {
 	if err == nil || !strings.Contains(err.Error(), want) {
 		s.t.Errorf("the stage ended with %q, want something about %q", fmt.Sprint(err), want)
 	}
+	if strings.Contains(fmt.Sprint(err), "\n") {
+		s.t.Errorf("the stage ended with more than one line:\n%v", err)
+	}
 }
 
 func (h *house) recreate(topic string, settings map[string]string) {

@@ -80,7 +80,7 @@ func (d *exactlyOnce) write(ctx context.Context) (committed bool, err error) {
 		return false, d.transactionError("beginning a transaction", err)
 	}
 	if err := d.produce(ctx); err != nil {
-		if kafka.Refused(err) {
+		if kafka.Refused(err) != nil {
 			return false, d.transactionError("writing a transaction", err)
 		}
 		// A record that was refused must not be missing from a committed transaction.
@@ -127,7 +127,7 @@ func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 				if a.memberID != request.MemberID {
 					return errThrownOut
 				}
-				mark := d.baseline.mark(max(a.next, a.produced), a.now, a.heard.text())
+				mark := d.baseline.mark(p.Offset, max(a.next, a.produced), a.now, a.heard.text())
 				p.Metadata = &mark
 			}
 		}
@@ -138,9 +138,9 @@ func (d *exactlyOnce) markOffsets(request *kmsg.TxnOffsetCommitRequest) error {
 // transactionError says what to do where brokers will have no transactions, which another
 // session could not change.
 func (d *exactlyOnce) transactionError(doing string, err error) error {
-	if kafka.Refused(err) {
+	if refused := kafka.Refused(err); refused != nil {
 		return fmt.Errorf("%s: the brokers refuse transactions (%w); set `delivery: at-least-once`, or grant this user "+
-			"the transactional ids that begin with %s", doing, err, d.cfg.Group+"-")
+			"the transactional ids that begin with %s", doing, refused, d.cfg.Group+"-")
 	}
 	if final := d.offsetsRefused(err); final != nil {
 		return final

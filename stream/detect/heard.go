@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
-	"strings"
 
 	"github.com/prtwatch/prtwatch/stream/signins"
 )
@@ -125,12 +124,8 @@ const (
 	maxHeardBytes   = 2880
 )
 
-const (
-	// nothingHeard stands in a mark for no source.
-	nothingHeard = "-"
-	// heardPrefix begins the text of others. Marks of before have none, and entries that say from nowhere.
-	heardPrefix = "~"
-)
+// nothingHeard stands in a mark for no source.
+const nothingHeard = "-"
 
 // append appends the entry of a mark: four bytes of the number, then varints: partition, offset, twice the index; and
 // where from is none of the beginning, which is one more, by how much the offset has grown since and the index there.
@@ -158,14 +153,13 @@ func (h *heard) text() string {
 	}
 	h.mark = nothingHeard
 	if len(raw) > 0 {
-		h.mark = heardPrefix + base64.RawStdEncoding.EncodeToString(raw)
+		h.mark = base64.RawStdEncoding.EncodeToString(raw)
 	}
 	return h.mark
 }
 
 // parseHeard reads such a text. What is none says nothing.
 func parseHeard(text string) (newestFirst []hearing) {
-	text, says := strings.CutPrefix(text, heardPrefix)
 	raw, err := base64.RawStdEncoding.DecodeString(text)
 	if err != nil {
 		return nil
@@ -183,12 +177,9 @@ func parseHeard(text string) (newestFirst []hearing) {
 		one := hearing{source: signins.Source{Number: binary.LittleEndian.Uint32(raw)}}
 		raw = raw[4:]
 		one.source.Partition, one.place.Offset = int32(field()), int64(field())
-		index, amid := field(), false
-		if says {
-			index, amid = index>>1, index&1 > 0
-		}
-		one.place.Index = int32(index)
-		if amid {
+		index := field()
+		one.place.Index = int32(index >> 1)
+		if index&1 > 0 {
 			one.from = signins.Place{Offset: one.place.Offset - int64(field()), Index: int32(field())}
 		}
 		if short {

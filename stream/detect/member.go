@@ -70,7 +70,7 @@ type member struct {
 
 	// marks is what the offsets were committed with, by partition. It belongs to the group's
 	// callbacks: fetched writes it, adjust reads it.
-	marks map[int32]string
+	marks map[int32]mark
 
 	restores sync.WaitGroup
 	fatal    chan error // the first thing that the member cannot go on after
@@ -84,7 +84,7 @@ func newMember(cfg Config, deps Deps, number int) *member {
 		roster:  newRoster(),
 		running: make(map[int32]*assignment),
 		ids:     make(map[string]bool),
-		marks:   make(map[int32]string),
+		marks:   make(map[int32]mark),
 		turn:    make(chan struct{}, 1),
 		fatal:   make(chan error, 1),
 	}
@@ -403,7 +403,7 @@ func (m *member) fetchError(failed kgo.FetchError) error {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		return fmt.Errorf("reading partition %d of %s: the next sign-in is not in the topic any more: %w; "+
 			"start it again: it then says how many are lost", failed.Partition, failed.Topic, err)
-	case kafka.Denied(err):
+	case kafka.Denied(err) != nil:
 		return fmt.Errorf("reading %s as group %s: %w; grant the right to this user", m.deps.Topics.Signins, m.cfg.Group, err)
 	case errors.As(err, &lost):
 		m.log.Error("the broker lost records; going on with what is left", "error", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -33,10 +34,11 @@ func (m *member) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offset
 	for _, g := range response.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
-				delete(m.marks, p.Partition)
+				text := ""
 				if p.Metadata != nil {
-					m.marks[p.Partition] = *p.Metadata
+					text = *p.Metadata
 				}
+				m.marks[p.Partition] = parseMark(text, p.Offset)
 			}
 		}
 	}
@@ -54,7 +56,7 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	}
 	found := m.ends(ctx)
 	for partition, offset := range input {
-		committed, mark := offset.EpochOffset().Offset, m.marks[partition]
+		committed, was := offset.EpochOffset().Offset, m.marks[partition]
 		a := m.roster.unread(partition)
 		at, ok := found[partition]
 		if !ok {
@@ -62,11 +64,11 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 				input[partition] = kgo.NewOffset().AtStart()
 			}
 			if a != nil {
-				m.restores.Go(func() { m.locate(a, committed, mark) })
+				m.restores.Go(func() { m.locate(a, committed, was) })
 			}
 			continue
 		}
-		start, err := m.startAt(partition, committed, mark, at)
+		start, err := m.startAt(partition, committed, was, at)
 		if err != nil {
 			m.fail(err)
 			return nil, nil // nothing is read any more; the client would log an error once more
@@ -75,7 +77,7 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 			input[partition] = kgo.NewOffset().At(start)
 		}
 		if a != nil {
-			m.restores.Go(func() { m.restore(a, start, committed, mark, at) })
+			m.restores.Go(func() { m.restore(a, start, committed, was, at) })
 		}
 	}
 	return offsets, nil
@@ -92,8 +94,14 @@ const endsWithin = 2 * time.Second
 func (m *member) ends(ctx context.Context) map[int32]ends {
 	ctx, cancel := context.WithTimeout(ctx, endsWithin)
 	defer cancel()
-	starts, startErr := m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
-	lasts, lastErr := m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
+	var starts, lasts kadm.ListedOffsets
+	var startErr, lastErr error
+	var both sync.WaitGroup
+	both.Go(func() {
+		starts, startErr = m.admin.ListStartOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline)
+	})
+	both.Go(func() { lasts, lastErr = m.admin.ListEndOffsets(ctx, m.deps.Topics.Signins, m.deps.Topics.Baseline) })
+	both.Wait()
 	if err := errors.Join(startErr, lastErr, starts.Error(), lasts.Error()); err != nil {
 		m.log.Debug("asking where the topics begin and end", "error", err)
 	}
@@ -124,17 +132,17 @@ func (m *member) ends(ctx context.Context) map[int32]ends {
 
 // locate asks the leaders of one partition where it begins and ends, again and again while they are
 // away, and then restores it. Those of others are not waited for.
-func (m *member) locate(a *assignment, committed int64, mark string) {
+func (m *member) locate(a *assignment, committed int64, was mark) {
 	var said time.Time
 	for {
 		at, err := m.endsOf(a.ctx, a.partition)
 		if err == nil {
-			start, err := m.startAt(a.partition, committed, mark, at)
+			start, err := m.startAt(a.partition, committed, was, at)
 			if err == nil && committed >= 0 && start != committed { // and the client reads from there by now
 				err = fmt.Errorf("%w: partition %d is to be read from offset %d, not from %d", errRebuild, a.partition, start, committed)
 			}
 			if err == nil {
-				m.restore(a, start, committed, mark, at)
+				m.restore(a, start, committed, was, at)
 			} else if a.ctx.Err() == nil {
 				m.fail(err)
 			}
@@ -186,17 +194,17 @@ func (m *member) endsOf(ctx context.Context, partition int32) (at ends, err erro
 
 // startAt says at which offset a partition is to be read, given the committed one (negative
 // where there is none), or why it must not be.
-func (m *member) startAt(partition int32, committed int64, mark string, at ends) (int64, error) {
+func (m *member) startAt(partition int32, committed int64, was mark, at ends) (int64, error) {
 	start, end := at.signinsStart, at.signinsEnd
 	if committed < 0 {
 		return start, nil // which is right only where nobody is known: bring looks
 	}
-	if wrong := m.baseline.holds(mark, at.baselineStart, at.baselineEnd); wrong != "" {
+	if wrong := m.baseline.holds(was, at.baselineStart, at.baselineEnd); wrong != "" {
 		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, "+
 			"or delete the offsets of group %s to begin with nobody known",
 			partition, m.baseline.name, wrong, m.cfg.Group)
 	}
-	another := m.baseline.another(mark)
+	another := m.baseline.another(was)
 	switch {
 	case another && !m.deps.AcceptLoss:
 		return 0, fmt.Errorf("partition %d of %s: offset %d is committed, but the topic was made again since; pass --accept-loss to read it from its beginning",
@@ -216,15 +224,14 @@ func (m *member) startAt(partition int32, committed int64, mark string, at ends)
 
 // restore leases the partition's state, brings it to where the baseline partition ended when
 // the assignment began, and hands it to the member. Its sign-ins are read from start; committed is the
-// group's offset, negative where there is none, and mark what came with it.
-func (m *member) restore(a *assignment, start, committed int64, mark string, at ends) {
-	was, ours := parseMark(mark)
+// group's offset, negative where there is none, and was what came with it.
+func (m *member) restore(a *assignment, start, committed int64, was mark, at ends) {
 	if !m.roster.startRestore(a, start, at.baselineEnd, was, cmp.Or(m.deps.heard, maxHeardBytes)) {
 		return
 	}
 	first := committed < 0
 	// Whether the state goes with offsets of another topic, or with those that an operator set, it does not say.
-	anew := first || !ours || m.baseline.another(mark)
+	anew := first || !was.ours || m.baseline.another(was)
 	if err := m.bring(a, at, first, anew); err != nil && a.ctx.Err() == nil {
 		m.fail(err)
 	}

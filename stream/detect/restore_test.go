@@ -414,6 +414,59 @@ func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T
 	}
 }
 
+// The same of a broker that hears requests and answers none, where what was deleted of each partition has to be looked
+// for too.
+func TestAPartitionOfAMuteBrokerDoesNotKeepTheOthersFromBeingJudged(t *testing.T) {
+	const away = 1
+	h, dir := newHouse(t, brokertest.Fake(t, kfake.NumBrokers(2))), t.TempDir()
+	cluster := h.b.Embedded().Cluster
+	coordinator := cluster.CoordinatorFor(h.group)
+	mute := 1 - coordinator
+	move := func(topic string, partition, to int32) {
+		if err := cluster.MoveTopicPartition(topic, partition, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p := range int32(partitions) {
+		for _, topic := range []string{h.topics.Signins, h.topics.Baseline, h.topics.Alerts} {
+			move(topic, p, coordinator)
+		}
+	}
+	move(h.topics.Signins, away, mute)
+	h.produce(inEach("user", 0)...)
+	one := h.start("one", dir)
+	h.judged()
+	if err := one.stop(); err != nil {
+		t.Fatal(err)
+	}
+	h.produce(inEach("lost", 1)...)
+	h.empty(h.topics.Signins)
+	h.produce(inEach("kept", 2)...)
+	heard := make(chan struct{})
+	answer := sync.OnceFunc(func() { close(heard) })
+	t.Cleanup(answer)
+	cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if cluster.CurrentNode() == mute {
+			cluster.SleepControl(func() { <-heard })
+		}
+		return nil, nil, false
+	})
+	h.start("one", dir, lossy)
+	h.until("all other partitions to be judged", func() bool {
+		offsets, err := h.b.Admin().FetchOffsets(t.Context(), h.group)
+		judged := 0
+		offsets.Each(func(o kadm.OffsetResponse) {
+			if o.At == 3 {
+				judged++
+			}
+		})
+		return err == nil && judged == partitions-1
+	})
+	answer()
+	h.judged()
+}
+
 // Where a loss is accepted, its sign-ins are read from where they begin by then.
 func TestAPartitionWithoutLeaderIsReadFromWhereItBegins(t *testing.T) {
 	const away = 1

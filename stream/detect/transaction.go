@@ -274,16 +274,17 @@ func (m *member) produceError(err error) error {
 
 // offsetsRefused says what to do where the group takes no offsets, now or later; nil where it may.
 func (m *member) offsetsRefused(err error) error {
-	var remedy string
+	refused, remedy := kafka.Denied(err), "grant the right to this user"
 	switch {
-	case kafka.Denied(err):
-		remedy = "grant the right to this user"
+	case refused != nil:
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
-		remedy = fmt.Sprintf("set offset.metadata.max.bytes of the brokers to %d, their default, or more", brokersMetadata)
+		refused, remedy = kerr.OffsetMetadataTooLarge, fmt.Sprintf("set offset.metadata.max.bytes of the brokers to %d, their default, or more", brokersMetadata)
+	case errors.Is(err, kerr.InvalidCommitOffsetSize):
+		refused, remedy = kerr.InvalidCommitOffsetSize, "set max.message.bytes of topic __consumer_offsets to 1048588, its default, or more"
 	default:
 		return nil
 	}
-	return fmt.Errorf("committing offsets of group %s: %w; %s", m.cfg.Group, err, remedy)
+	return fmt.Errorf("committing offsets of group %s: %w; %s", m.cfg.Group, refused, remedy)
 }
 
 // keep writes what a committed transaction taught into Pebble.

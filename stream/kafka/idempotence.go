@@ -1,24 +1,15 @@
 package kafka
 
 import (
-	"errors"
-
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Refused reports whether a broker said that it will not have what a producer asked for, an id or a
-// transaction, rather than that it cannot now.
-func Refused(err error) bool {
-	for _, final := range []error{
-		kerr.UnsupportedVersion, kerr.InvalidRequest, kerr.UnsupportedForMessageFormat,
-		kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
-	} {
-		if errors.Is(err, final) {
-			return true
-		}
-	}
-	return false
+// Refused returns by which error a broker said that it will not have what a producer asked for, an id or a
+// transaction; nil where it said no such thing, or that it cannot now.
+func Refused(err error) error {
+	return which(err, kerr.UnsupportedVersion, kerr.InvalidRequest, kerr.UnsupportedForMessageFormat,
+		kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed)
 }
 
 // WithoutProducerID are the options of a producer where brokers give no ids, and so cannot tell a request

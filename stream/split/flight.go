@@ -86,7 +86,7 @@ func (s *Splitter) produce(f *flight, r *kgo.Record) {
 			s.land(f)
 		case errors.Is(err, kgo.ErrClientClosed): // not committed: it is split again
 			s.crash(f)
-		case kafka.Refused(err) && !bare:
+		case kafka.Refused(err) != nil && !bare:
 			s.fail(fmt.Errorf("producing to topic %s: %w (%w)", r.Topic, errNoProducerID, err))
 			s.crash(f)
 		default:

@@ -81,7 +81,7 @@ func (s *Splitter) heed(ctx context.Context) {
 				s.cfg.Group, s.deps.Instance, err))
 			return
 		}
-		if kafka.Denied(err) {
+		if kafka.Denied(err) != nil {
 			s.fail(s.denied(err))
 			return
 		}
@@ -394,7 +394,7 @@ func (s *Splitter) tellCommit(err error, partitions int) {
 	s.mu.Unlock()
 	switch now := time.Now(); {
 	case err == nil:
-	case kafka.Denied(err):
+	case kafka.Denied(err) != nil:
 		s.fail(fmt.Errorf("committing offsets of group %s: %w; grant the right to this user", s.cfg.Group, err))
 	case final && now.Sub(s.refusedTold) >= tellEvery:
 		s.refusedTold = now

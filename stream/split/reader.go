@@ -119,7 +119,7 @@ func (s *Splitter) read(ctx context.Context, l *lane) {
 			s.fail(s.outOfRange(ctx, l, at))
 			return
 		}
-		if kafka.Denied(err) {
+		if kafka.Denied(err) != nil {
 			s.fail(s.denied(err))
 			return
 		}
