@@ -326,6 +326,15 @@ func TestTwoInstancesThatComeAndGoGiveTheQuerysRowsOnce(t *testing.T) {
 		a.stop()
 		c.stop()
 		in.wantTheQuerysRows()
+		offsets, err := b.Admin().FetchOffsets(t.Context(), b.Name("split"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		offsets.Each(func(o kadm.OffsetResponse) {
+			if !strings.Contains(o.Metadata, " upn/6 ") { // detection.identity/topics.partitions
+				t.Errorf("an offset of the input does not say by what users are keyed: %q", o.Metadata)
+			}
+		})
 	})
 }
 

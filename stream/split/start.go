@@ -59,7 +59,7 @@ func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
 		s.deps.Log.Warn("accepting that sign-ins may be lost, or judged again", "group", s.cfg.Group, "partitions", namesOf(expired))
 	}
 	if len(open) > 0 {
-		s.deps.Log.Info("the group has committed nothing yet: reading from input.start", "group", s.cfg.Group, "partitions", namesOf(open))
+		s.deps.Log.Info("the group has committed nothing of these yet: reading from input.start", "group", s.cfg.Group, "partitions", namesOf(open))
 	}
 	for _, l := range slices.Concat(open, expired) {
 		l.start = s.deps.Start
