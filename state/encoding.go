@@ -288,6 +288,9 @@ func (r *reader) alerts(p *Profile, base int64) {
 
 func (r *reader) evicted(p *Profile, base int64) {
 	count := int(r.upTo(uint64(len(r.data)/2), "number of evictions"))
+	if count > 0 && !p.seen() {
+		r.fail("evictions where no network was seen")
+	}
 	for i := range count {
 		e := evicted{hour: r.hour(base), count: uint32(r.upTo(math.MaxUint32, "count of evictions"))}
 		if r.err != nil {

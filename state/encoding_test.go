@@ -111,6 +111,7 @@ func FuzzDecodingAProfileNeverPanicsAndWhatItAcceptsIsStable(f *testing.F) {
 	f.Add(newProfile(l).appendTo(nil))
 	f.Add(typical(l).appendTo(nil))
 	f.Add([]byte{1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Add([]byte{1, 0, 0x30, 0, 0, 0, 1, 0x0e, 0x30}) // evicted, and nothing seen
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := decodeProfile(data, l)
 		if err != nil {
