@@ -60,22 +60,25 @@ func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
 	for _, test := range []struct {
 		name, mark string
 		start, end int64
+		inhabited  bool // by users of other partitions
 		holds      bool
 	}{
-		{"the topic as it was", topic.mark(9, 50, 7, nothingHeard), 0, 50, true},
-		{"a partition that has seen ticks only", topic.mark(9, 0, 7, nothingHeard), 0, 0, true},
-		{"a topic that was made again", other.mark(9, 50, 7, nothingHeard), 0, 100, false},
-		{"a topic that was made again before anything was learned", other.mark(9, 0, 7, nothingHeard), 0, 0, false},
-		{"a topic that lost its end", topic.mark(9, 50, 7, nothingHeard), 0, 49, false},
-		{"offsets that an operator set", "", 0, 50, true},
-		{"offsets that an operator set, and nobody known", "member-1", 0, 0, false},
-		{"a topic that was emptied", topic.mark(9, 50, 7, nothingHeard), 60, 60, false},
-		{"a topic that was emptied, and offsets that an operator set", "", 60, 60, false},
-		{"a topic that was compacted", topic.mark(9, 50, 7, nothingHeard), 50, 51, true},
-		{"a mark of another offset, and one of another topic", other.mark(8, 50, 7, nothingHeard), 0, 50, true},
-		{"a topic of another partition count", grown.mark(9, 50, 7, nothingHeard), 0, 50, false},
+		{"the topic as it was", topic.mark(9, 50, 7, nothingHeard), 0, 50, false, true},
+		{"a partition that has seen ticks only", topic.mark(9, 0, 7, nothingHeard), 0, 0, false, true},
+		{"a topic that was made again", other.mark(9, 50, 7, nothingHeard), 0, 100, false, false},
+		{"a topic that was made again before anything was learned", other.mark(9, 0, 7, nothingHeard), 0, 0, false, false},
+		{"a topic that lost its end", topic.mark(9, 50, 7, nothingHeard), 0, 49, false, false},
+		{"offsets that an operator set", "", 0, 50, false, true},
+		{"offsets that an operator set, and nobody known", "member-1", 0, 0, false, false},
+		{"offsets that an operator set, and nobody in this partition", "member-1", 0, 0, true, true},
+		{"offsets that an operator set, and nobody in this partition any more", "member-1", 60, 60, true, false},
+		{"a topic that was emptied", topic.mark(9, 50, 7, nothingHeard), 60, 60, false, false},
+		{"a topic that was emptied, and offsets that an operator set", "", 60, 60, false, false},
+		{"a topic that was compacted", topic.mark(9, 50, 7, nothingHeard), 50, 51, false, true},
+		{"a mark of another offset, and one of another topic", other.mark(8, 50, 7, nothingHeard), 0, 50, false, true},
+		{"a topic of another partition count", grown.mark(9, 50, 7, nothingHeard), 0, 50, false, false},
 	} {
-		if wrong := topic.holds(parseMark(test.mark, 9), test.start, test.end); (wrong == "") != test.holds {
+		if wrong := topic.holds(parseMark(test.mark, 9), test.start, test.end, test.inhabited); (wrong == "") != test.holds {
 			t.Errorf("%s: %q", test.name, wrong)
 		}
 	}

@@ -76,6 +76,22 @@ func TestTopicsAndOffsetsThatChangedWhileAwayAreRefusedWithARemedyThatHelps(t *t
 			h.commit(offsets)
 			return nothing
 		}, []string{"first", "thief"}},
+		{"the group's offsets expired, and all set again", func(h *house) {
+			h.tick(1) // so that there are offsets where nobody lives
+			one := h.start("one", h.t.TempDir())
+			h.judged()
+			if err := one.stop(); err != nil {
+				h.t.Fatal(err)
+			}
+			h.forget()
+		}, "set the group's offsets to where it was, or pass --accept-loss", func(h *house) stageOption {
+			ends, err := h.b.Admin().ListEndOffsets(h.t.Context(), h.topics.Signins)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			h.commit(ends.Offsets())
+			return nothing
+		}, []string{"first", "thief"}},
 		{"all topics given more partitions, and the configuration too", func(h *house) {
 			h.widen(h.topics.Signins, h.topics.Baseline, h.topics.Alerts)
 			h.topics.Partitions += 2

@@ -19,11 +19,11 @@ import (
 const restoresAtOnce = 4
 
 // turnWithin is for how long nothing may come in a restore's turn before it is another's. Each turn that ends
-// so makes the next one twice as long, for what comes slowly has to come at last; up to maxTurnWithin: a client gives an
-// answer up after 15 s (kgo.FetchMaxWait and kgo.RequestTimeoutOverhead, as they are in the client).
+// so makes the next one twice as long, for what comes slowly has to come at last; up to turnGrowth times as long, 16 s: a
+// client gives an answer up after 15 s (kgo.FetchMaxWait and kgo.RequestTimeoutOverhead, as they are in the client).
 const (
-	turnWithin    = 2 * time.Second
-	maxTurnWithin = 16 * time.Second
+	turnWithin = 2 * time.Second
+	turnGrowth = 8
 )
 
 // turnSlice is how long a turn may be in which something comes: who is not through by then asks for another one,
@@ -108,7 +108,7 @@ func (t *turns) turn(upTo int64) error {
 		t.since, t.pause = time.Now(), askAfter
 	}
 	if errors.Is(err, errStill) {
-		t.within = min(2*t.within, maxTurnWithin)
+		t.within = min(2*t.within, turnGrowth*cmp.Or(t.deps.turn, turnWithin))
 	}
 	if t.at.at < t.at.end && (err == nil || errors.Is(err, errStill) || t.of.ctx.Err() != nil) {
 		err = errors.Join(err, t.keep())

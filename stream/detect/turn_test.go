@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,6 +220,35 @@ func TestAPartitionWaitsForNoRestoreThatIsSlow(t *testing.T) {
 	}
 	h.judged()
 	h.until("the stage to be ready", func() bool { ready, _ := s.Ready(); return ready })
+}
+
+// Of one whose leader says that there are records and sends none each turn is longer than the last, up to a bound: or
+// others would wait for it ever longer.
+func TestATurnInWhichNothingComesIsBounded(t *testing.T) {
+	t.Parallel()
+	const turn, many = 20 * time.Millisecond, 20 // turns; unbounded, the last of them alone takes longer than the test waits
+	h := newHouse(t, brokertest.Fake(t))
+	h.learned(0)
+	topics, err := h.b.Admin().ListTopics(t.Context(), h.topics.Baseline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := h.b.Embedded().Cluster
+	var turns atomic.Int64 // each has a client of its own, which asks once
+	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		for _, topic := range request.(*kmsg.FetchRequest).Topics {
+			if topic.TopicID == topics[h.topics.Baseline].ID {
+				turns.Add(1)
+				cluster.SleepControl(func() { <-t.Context().Done() })
+			}
+		}
+		return nil, nil, false
+	})
+	h.start("one", t.TempDir(), alone, lossy, func(_ *detect.Config, d *detect.Deps) {
+		detect.SetTurns(d, semaphore.NewWeighted(1), turn)
+	})
+	h.until("it to have had many turns", func() bool { return turns.Load() >= many })
 }
 
 // What counts is for how long nothing moves, not for how long a restore takes.

@@ -295,15 +295,16 @@ func (s *Splitter) commit(lanes []*lane) {
 	if all {
 		lanes = s.mu.merge.lanes
 	}
-	marks, began := s.marksOf(lanes)
+	marks := s.marksOf(lanes)
 	s.mu.Unlock()
-	if len(marks) > 0 && !s.send(marks, began) {
+	if len(marks) > 0 && !s.send(marks) {
 		return
 	}
 	s.mu.Lock()
-	for l, offset := range marks {
-		l.committed, l.said = offset, began[l.topic].String()
+	for l, m := range marks {
+		l.committed, l.said = m.offset, m.tag.String()
 		s.mu.began[l.topic] = s.began(l.topic).with(l.partition)
+		s.mu.topics = s.mu.topics.with(l.topic)
 		if l.fresh {
 			l.fresh = false
 			close(l.begun)
@@ -313,28 +314,34 @@ func (s *Splitter) commit(lanes []*lane) {
 	s.rouse()
 }
 
-// marksOf returns the marks of lanes that are ours, where they, their sources, or how the group began on their topics
-// is not committed; and the latter by topic. Each offset says it: or one that is deleted had been the only one to.
-func (s *Splitter) marksOf(lanes []*lane) (marks map[*lane]int64, began map[string]beginning) {
-	marks, began = make(map[*lane]int64), make(map[string]beginning)
+// mark is what of a lane may be committed.
+type mark struct {
+	offset int64
+	tag    tag
+}
+
+// marksOf returns the marks of lanes that are ours, where they or what goes with them are not committed. What is known of
+// topics goes with each offset: or one that is deleted had been the only one that said it.
+func (s *Splitter) marksOf(lanes []*lane) map[*lane]mark {
+	marks := make(map[*lane]mark)
 	for _, l := range lanes {
-		began[l.topic] = s.began(l.topic)
-		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh || l.said != began[l.topic].String()) {
-			marks[l] = l.marked
+		tag := s.tagFor(l)
+		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh || l.said != tag.String()) {
+			marks[l] = mark{l.marked, tag}
 		}
 	}
-	return marks, began
+	return marks
 }
 
 // send commits marks, and reports whether it did. It takes those out that the broker refuses because
 // there is no such topic any more: nothing of that comes again, so nothing has to wait for it.
-func (s *Splitter) send(marks map[*lane]int64, began map[string]beginning) bool {
+func (s *Splitter) send(marks map[*lane]mark) bool {
 	offsets, lanes := make(map[string]map[int32]kgo.EpochOffset), make(map[string]map[int32]*lane)
-	for l, offset := range marks {
+	for l, m := range marks {
 		if offsets[l.topic] == nil {
 			offsets[l.topic], lanes[l.topic] = make(map[int32]kgo.EpochOffset), make(map[int32]*lane)
 		}
-		offsets[l.topic][l.partition], lanes[l.topic][l.partition] = kgo.EpochOffset{Epoch: -1, Offset: offset}, l
+		offsets[l.topic][l.partition], lanes[l.topic][l.partition] = kgo.EpochOffset{Epoch: -1, Offset: m.offset}, l
 	}
 
 	fault.Pass(fault.SplitLanded)
@@ -352,7 +359,7 @@ func (s *Splitter) send(marks map[*lane]int64, began map[string]beginning) bool 
 		for _, t := range req.Topics {
 			for i := range t.Partitions {
 				p := &t.Partitions[i]
-				text := s.tagFor(lanes[t.Topic][p.Partition], began[t.Topic]).text(p.Offset) // it is sent when the lock is no longer held
+				text := marks[lanes[t.Topic][p.Partition]].tag.text(p.Offset) // it is sent when the lock is no longer held
 				p.Metadata = &text
 			}
 		}

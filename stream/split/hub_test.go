@@ -178,8 +178,7 @@ func (h *hub) settled(r *running) {
 	h.eventually("nothing is left to commit", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		marks, _ := r.marksOf(r.mu.merge.lanes)
-		return len(marks) == 0
+		return len(r.marksOf(r.mu.merge.lanes)) == 0
 	})
 }
 

@@ -45,7 +45,7 @@ type lane struct {
 	member    string // the group's member id under which it is ours
 	marked    int64  // the offset that may be committed
 	committed int64  // the offset that is; -1: none
-	said      string // what that says of how the group began on the topic
+	said      string // the tag that goes with it
 	// source is the number of the source that its sign-ins are of. It is fresh until an offset is committed with
 	// it; then begun is closed. Nothing is read before.
 	source uint32
@@ -65,7 +65,7 @@ type lane struct {
 func newLane(topic string, partition int32, committed int64, with tag, partitions int32) *lane {
 	l := &lane{
 		topic: topic, partition: partition, more: make(chan struct{}, 1), begun: make(chan struct{}), committed: max(committed, -1),
-		source: with.source, was: with.id, said: with.began.String(), sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
+		source: with.source, was: with.id, said: with.String(), sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
 	}
 	l.position, l.end, l.vain = l.committed, math.MaxInt64, -2
 	l.marked = l.committed

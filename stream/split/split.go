@@ -55,11 +55,11 @@
 // # Non-obvious
 //
 //   - Where nothing is committed, the offset that reading starts at is committed before anything is
-//     read, and each offset says how many partitions its topic had when the group began on it, and of which
-//     there were offsets since. So a partition that was added later is read from its beginning, whatever
-//     input.start says, and one whose offset expired is told from one that had no leader yet. Where sign-ins were
-//     split and no offset of the topic says so, offsets have expired, unless those of other topics
-//     are there: then the topic is new (Splitter.begin).
+//     read, and each offset says how many partitions its topic had when the group began on it, of which
+//     there were offsets since, and of which topics. So a partition that was added later is read from its beginning,
+//     whatever input.start says, and one whose offset expired is told from one that had no leader yet; and a topic
+//     whose offsets expired from one that is new. Where sign-ins were split and no offset says any of that, all
+//     have expired (Splitter.begin).
 //   - Control records are kept, and move the position: else a partition that ends in markers
 //     would seem to have more for ever.
 //   - A tick must be produced by the loop, between two messages: from elsewhere it could
@@ -183,10 +183,11 @@ type Splitter struct {
 		fenced  bool  // another member has our name: there is nothing to leave
 		silent  bool  // a lost connection to the group was logged already
 		ends    *ends // where the input ended lately; nil until asked
-		// tags came with the offsets that were fetched last, by topic and partition; began is what offsets have said
-		// of topics in this session.
+		// tags came with the offsets that were fetched last, by topic and partition; began and topics are what
+		// offsets have said in this session.
 		tags    map[string]map[int32]tag
 		began   map[string]beginning
+		topics  topics
 		ticked  time.Time
 		tried   time.Time // to tell a tick
 		handing bool      // a revoke is handing partitions over
@@ -220,7 +221,7 @@ func (s *Splitter) fresh() {
 	s.mu.flights = &flights{}
 	s.mu.joined, s.mu.fenced, s.mu.silent, s.mu.handing = false, false, false, false
 	s.mu.ends, s.mu.refused, s.mu.failure = nil, nil, nil
-	s.mu.tags, s.mu.began = make(map[string]map[int32]tag), make(map[string]beginning)
+	s.mu.tags, s.mu.began, s.mu.topics = make(map[string]map[int32]tag), make(map[string]beginning), nil
 }
 
 // Ready reports whether the group has told this member what is its own, and takes its commits; standing by is

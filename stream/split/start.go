@@ -28,10 +28,12 @@ func (s *Splitter) identify(ctx context.Context, l *lane) error {
 	}
 	name := hex.EncodeToString(id[:])
 	s.mu.Lock()
-	before := cmp.Or(l.id, l.was)
-	l.id = name
+	before := cmp.Or(l.id, l.was, name)
+	if before == name {
+		l.id = name // and else nothing is committed under another one than before
+	}
 	s.mu.Unlock()
-	if before != "" && before != name {
+	if before != name {
 		err := fmt.Errorf("reading topic %s partition %d: it was deleted and made again: what was not split of it is lost; %s",
 			l.topic, l.partition, s.resetting(l.topic))
 		s.fail(err)
@@ -51,7 +53,7 @@ func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
 	}
 	open, expired := s.without(lanes)
 	if len(expired) > 0 && !s.deps.AcceptLoss {
-		err := s.expired(expired, len(expired) == len(lanes))
+		err := s.expired(expired, len(expired) == len(lanes) && len(s.everything()) == 0)
 		s.fail(err)
 		return err
 	}
@@ -84,8 +86,8 @@ func (s *Splitter) without(lanes []*lane) (open, expired []*lane) {
 }
 
 // learn sees to it that of each lane's topic is known how the group began on it. Where no offset says so, it begins
-// now, on as many partitions as it was given. But where sign-ins were split, and the topic does not join others
-// that were, it had begun: then each partition had an offset.
+// now, on as many partitions as it was given; but where the group is known to have had offsets of the topic, each of
+// these had one. Where sign-ins were split and nothing says of which topics, it was all of the input.
 func (s *Splitter) learn(ctx context.Context, lanes []*lane) error {
 	split := false
 	if slices.ContainsFunc(lanes, s.unsaid) {
@@ -96,7 +98,9 @@ func (s *Splitter) learn(ctx context.Context, lanes []*lane) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	others := slices.ContainsFunc(s.deps.InputTopics, func(topic string) bool { return s.began(topic).partitions > 0 })
+	if split && len(s.mu.topics) == 0 {
+		s.mu.topics = s.mu.topics.with(s.deps.InputTopics...)
+	}
 	given := make(map[string]int32)
 	for _, l := range lanes {
 		if s.began(l.topic).partitions == 0 {
@@ -104,23 +108,22 @@ func (s *Splitter) learn(ctx context.Context, lanes []*lane) error {
 		}
 	}
 	for topic, partitions := range given {
-		began := s.began(topic)
-		joins := others && began.begun.Sign() == 0
-		for p := range partitions {
-			if split && !joins {
+		began := beginning{partitions, s.began(topic).begun}
+		if s.mu.topics.has(topic) {
+			for p := range partitions {
 				began = began.with(p)
 			}
 		}
-		s.mu.began[topic] = beginning{partitions, began.begun}
+		s.mu.began[topic] = began
 	}
 	return nil
 }
 
-// unsaid reports whether a lane has no offset, and nothing in hand says how the group began on its topic.
+// unsaid reports whether nothing in hand says how the group began on a lane's topic.
 func (s *Splitter) unsaid(l *lane) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return l.committed < 0 && s.began(l.topic).partitions == 0
+	return s.began(l.topic).partitions == 0
 }
 
 // askGroup asks for all offsets of the group, and whether anything was split.

@@ -253,13 +253,7 @@ func TestExpiredOffsetsOfTwoTopicsAreNotGuessedAt(t *testing.T) {
 	t.Parallel()
 	brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
 		h := newHub(t, b, 1)
-		other := h.another()
-		for i := range 3 {
-			record := h.record(0, i, message(numbers(bob, i, i+1)...))
-			record.Topic = other
-			b.Produce(h.record(0, i, message(numbers(ada, i, i+1)...)), record)
-		}
-		h.splitAll()
+		other := h.twoTopics()
 		h.forget()
 		h.refused("has committed no offset of it, but", "--topic "+h.raw+" --topic "+other+" --reset-offsets")
 		h.set(h.at(3))
@@ -272,6 +266,84 @@ func TestExpiredOffsetsOfTwoTopicsAreNotGuessedAt(t *testing.T) {
 			t.Errorf("split %v", ids)
 		}
 	})
+}
+
+// twoTopics has three messages of ada and three of bob split, of a topic each.
+func (h *hub) twoTopics() (other string) {
+	h.Helper()
+	other = h.another()
+	for i := range 3 {
+		record := h.record(0, i, message(numbers(bob, i, i+1)...))
+		record.Topic = other
+		h.b.Produce(h.record(0, i, message(numbers(ada, i, i+1)...)), record)
+	}
+	r := h.run()
+	h.settled(r)
+	if err := h.halt(r); err != nil {
+		h.Fatal(err)
+	}
+	return other
+}
+
+// A topic of the input without any offset is not new where the group once had some of it.
+func TestExpiredOffsetsOfOneTopicAreNotGuessedAt(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(h *hub){
+		"while nobody runs": func(*hub) {},
+		"and it was no input for a while": func(h *hub) {
+			also := h.also
+			h.also = nil
+			h.b.Produce(h.record(0, 3, message(numbers(ada, 3, 4)...)))
+			h.splitAll()
+			h.also = also
+		},
+		"and those of the others were set": func(h *hub) { h.set(h.at(3)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			brokertest.Each(t, func(t *testing.T, b *brokertest.Broker) {
+				h := newHub(t, b, 1)
+				other := h.twoTopics()
+				meanwhile(h)
+				gone := make(kadm.TopicsSet)
+				gone.Add(other, 0)
+				if _, err := b.Admin().DeleteOffsets(t.Context(), h.cfg.Group, gone); err != nil {
+					t.Fatal(err)
+				}
+				h.refused(other+" partition 0: the group "+h.cfg.Group+" has no offset of it, but it was split", "--topic "+other+":0 --reset-offsets")
+				at := make(kadm.Offsets)
+				at.AddOffset(other, 0, 3, -1)
+				h.set(at)
+				h.splitAll()
+				if ids, _ := h.output(); !slices.Equal(ids[bob], numbers(bob, 0, 3)) {
+					t.Errorf("split %v", ids)
+				}
+			})
+		})
+	}
+}
+
+// What a start that is refused commits says that it is of the topic of before: so the next one is refused too.
+func TestATopicThatWasMadeAgainIsRefusedEachTime(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, brokertest.Fake(t), 1)
+	for i := range 3 {
+		h.b.Produce(h.record(0, i, message(numbers(ada, i, i+1)...)))
+	}
+	h.splitAll()
+	committed, err := h.b.Admin().FetchOffsets(t.Context(), h.cfg.Group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.recreate(1)
+	for i := range 5 {
+		h.anew(h.record(0, i, message(numbers(ada, 10+i, 11+i)...)))
+	}
+	h.set(committed.Offsets()) // brokers that keep them
+	h.identity = "another"     // so that there is something to commit
+	for range 3 {
+		h.refused("it was deleted and made again")
+	}
 }
 
 func TestAnExpiredOffsetBesideOneThatWasSetIsNotGuessedAt(t *testing.T) {
@@ -631,12 +703,12 @@ func TestDeletedMessagesThatWereNotReadEndTheStage(t *testing.T) {
 func TestATagSaysWhatWasCommittedAndNothingElseDoes(t *testing.T) {
 	many := beginning{4000, new(big.Int).Lsh(big.NewInt(1), 4000)}.with(7)
 	for _, want := range []tag{
-		{"0a", beginning{3, big.NewInt(5)}, "upn/32", 9},
-		{"", beginning{1, new(big.Int)}, "/1", math.MaxUint32},
-		{strings.Repeat("f", 32), many, "upn_or_id/1024", 1},
+		{"0a", beginning{3, big.NewInt(5)}, topics(nil).with("a", "b"), "upn/32", 9},
+		{"", beginning{1, new(big.Int)}, nil, "/1", math.MaxUint32},
+		{strings.Repeat("f", 32), many, topics(nil).with("raw"), "upn_or_id/1024", 1},
 	} {
 		text := want.text(7)
-		if got, ours := parseTag(text, 7); !ours || got.text(7) != text || got.id != want.id || got.keying != want.keying || got.source != want.source || got.began.String() != want.began.String() {
+		if got, ours := parseTag(text, 7); !ours || got.text(7) != text || got.id != want.id || got.keying != want.keying || got.topics.String() != want.topics.String() || got.source != want.source || got.began.String() != want.began.String() {
 			t.Errorf("%q says %+v, %v, want %+v", text, got, ours, want)
 		}
 		if len(text) > 4096 {
@@ -647,10 +719,10 @@ func TestATagSaysWhatWasCommittedAndNothingElseDoes(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "an operator's", "prtwatch/1 ", "0a 3 5 upn/4 9 7", "prtwatch/2 0a 3 5 upn/4 9 7",
-		"prtwatch/1 0a 3 9 7", "prtwatch/1 0a 3 9", "prtwatch/1 0a", // what once was written
-		"prtwatch/1 0a 3 5 upn/4 9 7 7", "prtwatch/1 0a 3 5 9 7", "prtwatch/1 0a 3  5 upn/4 9 7", "prtwatch/1 0a 0 5 upn/4 9 7", "prtwatch/1 0a -3 5 upn/4 9 7", "prtwatch/1 0a 3 -5 upn/4 9 7", "prtwatch/1 0a 3 5g upn/4 9 7",
-		"prtwatch/1 0a 3 05 upn/4 9 7", "prtwatch/1 0a 3 5 upn/4 -9 7", "prtwatch/1 0a 3 5 upn/4 9 +7", "prtwatch/1 0a 4294967299 5 upn/4 9 7",
+		"", "an operator's", "prtwatch/1 ", "0a 3 5 - upn/4 9 7", "prtwatch/2 0a 3 5 - upn/4 9 7",
+		"prtwatch/1 0a 3 5 upn/4 9 7", "prtwatch/1 0a 3 9 7", "prtwatch/1 0a 3 9", "prtwatch/1 0a", // what once was written
+		"prtwatch/1 0a 3 5 - upn/4 9 7 7", "prtwatch/1 0a 3 5 9 7", "prtwatch/1 0a 3  5 - upn/4 9 7", "prtwatch/1 0a 0 5 - upn/4 9 7", "prtwatch/1 0a -3 5 - upn/4 9 7", "prtwatch/1 0a 3 -5 - upn/4 9 7", "prtwatch/1 0a 3 5g - upn/4 9 7",
+		"prtwatch/1 0a 3 05 - upn/4 9 7", "prtwatch/1 0a 3 5 - upn/4 -9 7", "prtwatch/1 0a 3 5 - upn/4 9 +7", "prtwatch/1 0a 4294967299 5 - upn/4 9 7",
 	} {
 		if got, ours := parseTag(text, 7); ours {
 			t.Errorf("%q is ours, and says %+v", text, got)

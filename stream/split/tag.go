@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,35 +21,42 @@ type tag struct {
 	// offsets mean other messages; some brokers forget the group's with the topic, others do not.
 	id     string
 	began  beginning // on the topic
+	topics topics    // that there were offsets of by then
 	keying string    // by which sign-ins were sent, see Splitter.keying
 	source uint32    // the number of the source that the sign-ins are of, see signins.Source
 }
 
 const (
 	tagPrefix = "prtwatch/1 "
-	// noID stands for the id of a topic where brokers give none.
-	noID = "-"
+	// none stands for the id of a topic where brokers give none, and for no topics.
+	none = "-"
 )
 
-// text is what goes with offset at.
-func (t tag) text(at int64) string {
-	return fmt.Sprintf("%s%s %s %s %d %d", tagPrefix, cmp.Or(t.id, noID), t.began, t.keying, t.source, at)
+// String is a tag but for the offset.
+func (t tag) String() string {
+	return fmt.Sprintf("%s%s %s %s %s %d", tagPrefix, cmp.Or(t.id, none), t.began, t.topics, t.keying, t.source)
 }
+
+// text is what goes with offset at.
+func (t tag) text(at int64) string { return fmt.Sprintf("%s %d", t, at) }
 
 // parseTag reads what came with an offset. It is false where we would not have written that, or not with this offset.
 func parseTag(text string, at int64) (t tag, ours bool) {
 	fields := strings.Fields(strings.TrimPrefix(text, tagPrefix))
-	if len(fields) != 6 {
+	if len(fields) != 7 {
 		return tag{}, false
 	}
-	if fields[0] != noID {
+	if fields[0] != none {
 		t.id = fields[0]
 	}
 	partitions, _ := strconv.ParseInt(fields[1], 10, 32)
 	begun, _ := new(big.Int).SetString(fields[2], 16)
 	t.began = beginning{int32(partitions), begun}
-	source, _ := strconv.ParseUint(fields[4], 10, 32)
-	t.keying, t.source = fields[3], uint32(source)
+	if fields[3] != none {
+		t.topics = strings.Split(fields[3], ",")
+	}
+	source, _ := strconv.ParseUint(fields[5], 10, 32)
+	t.keying, t.source = fields[4], uint32(source)
 	if begun == nil || begun.Sign() < 0 || t.began.partitions < 1 || t.text(at) != text {
 		return tag{}, false
 	}
@@ -82,6 +91,30 @@ func (b beginning) and(other beginning) beginning {
 	return beginning{max(b.partitions, other.partitions), new(big.Int).Or(b.begun, other.begun)}
 }
 
+// topics are those that the group has or had offsets of, each by the sum of its name, in order. It is a value: nothing in
+// it changes. So one whose offsets have all expired is told from one that is new among the input.
+type topics []string
+
+// String is what a tag says of them.
+func (t topics) String() string { return cmp.Or(strings.Join(t, ","), none) }
+
+func sumOf(topic string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(topic))) }
+
+func (t topics) has(topic string) bool { return slices.Contains(t, sumOf(topic)) }
+
+func (t topics) with(names ...string) topics {
+	for _, topic := range names {
+		t = t.and(topics{sumOf(topic)})
+	}
+	return t
+}
+
+func (t topics) and(other topics) topics {
+	all := slices.Concat(t, other)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // began returns how the group began on a topic, as far as is known. The caller holds the lock.
 func (s *Splitter) began(topic string) beginning {
 	if b, known := s.mu.began[topic]; known {
@@ -98,6 +131,7 @@ func (s *Splitter) note(topic string, partition int32, at int64, metadata string
 	b := s.began(topic).with(partition)
 	if t, ours := parseTag(metadata, at); ours {
 		b = b.and(t.began)
+		s.mu.topics = s.mu.topics.and(t.topics).with(topic)
 		if s.mu.tags[topic] == nil {
 			s.mu.tags[topic] = make(map[int32]tag)
 		}
@@ -125,9 +159,9 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 	return nil
 }
 
-// tagFor is what goes with the next offset of a lane.
-func (s *Splitter) tagFor(l *lane, began beginning) tag {
-	return tag{cmp.Or(l.id, l.was), began, s.keying(), l.source}
+// tagFor is what goes with the next offset of a lane. The caller holds the lock.
+func (s *Splitter) tagFor(l *lane) tag {
+	return tag{cmp.Or(l.id, l.was), s.began(l.topic), s.mu.topics, s.keying(), l.source}
 }
 
 // tagOf returns what came with the committed offset of a partition: nothing where none is, or another tool has
