@@ -150,11 +150,12 @@ func (h *hub) eventually(what string, ok func() bool) {
 
 func (h *hub) inputs() []string { return append([]string{h.raw}, h.also...) }
 
-// drained waits until the group has committed the end of every input partition.
+// drained waits until the group has committed the end of every input partition: the high watermark, for markers may come
+// after the answer to who ended a transaction.
 func (h *hub) drained() {
 	h.Helper()
 	h.eventually("all of the input is committed", func() bool {
-		ends, err := h.b.Admin().ListCommittedOffsets(context.Background(), h.inputs()...)
+		ends, err := h.b.Admin().ListEndOffsets(context.Background(), h.inputs()...)
 		if err != nil {
 			return false
 		}
