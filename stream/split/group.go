@@ -302,12 +302,12 @@ func (s *Splitter) commit(lanes []*lane) {
 	}
 	s.mu.Lock()
 	for l, m := range marks {
-		l.committed, l.said = m.offset, m.tag.String()
-		s.mu.began[l.topic] = s.began(l.topic).with(l.partition)
+		l.committed, l.tag = m.offset, m.tag.String()
+		s.mu.beginnings[l.topic] = s.beginning(l.topic).with(l.partition)
 		s.mu.topics = s.mu.topics.with(l.topic)
 		if l.fresh {
 			l.fresh = false
-			close(l.begun)
+			close(l.first)
 		}
 	}
 	s.mu.Unlock()
@@ -326,7 +326,7 @@ func (s *Splitter) marksOf(lanes []*lane) map[*lane]mark {
 	marks := make(map[*lane]mark)
 	for _, l := range lanes {
 		tag := s.tagFor(l)
-		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh || l.said != tag.String()) {
+		if l.owned && l.marked >= 0 && (l.marked != l.committed || l.fresh || l.tag != tag.String()) {
 			marks[l] = mark{l.marked, tag}
 		}
 	}

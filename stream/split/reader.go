@@ -45,12 +45,12 @@ type lane struct {
 	member    string // the group's member id under which it is ours
 	marked    int64  // the offset that may be committed
 	committed int64  // the offset that is; -1: none
-	said      string // the tag that goes with it
+	tag       string // what that was committed with, but for the offset
 	// source is the number of the source that its sign-ins are of. It is fresh until an offset is committed with
-	// it; then begun is closed. Nothing is read before.
+	// it; then first is closed. Nothing is read before.
 	source uint32
 	fresh  bool
-	begun  chan struct{}
+	first  chan struct{}
 	// sent is the place of the last sign-in that was sent to each partition of sign-ins, offset -1 before
 	// one was. It is the loop's own.
 	sent []signins.Place
@@ -64,8 +64,8 @@ type lane struct {
 // ends.
 func newLane(topic string, partition int32, committed int64, with tag, partitions int32) *lane {
 	l := &lane{
-		topic: topic, partition: partition, more: make(chan struct{}, 1), begun: make(chan struct{}), committed: max(committed, -1),
-		source: with.source, was: with.id, said: with.String(), sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
+		topic: topic, partition: partition, more: make(chan struct{}, 1), first: make(chan struct{}), committed: max(committed, -1),
+		source: with.source, was: with.id, tag: with.String(), sent: slices.Repeat([]signins.Place{{Offset: -1}}, int(partitions)),
 	}
 	l.position, l.end, l.vain = l.committed, math.MaxInt64, -2
 	l.marked = l.committed
@@ -73,7 +73,7 @@ func newLane(topic string, partition int32, committed int64, with tag, partition
 		l.source = rand.Uint32()
 	}
 	if l.fresh = committed < 0 || with.source == 0; !l.fresh {
-		close(l.begun)
+		close(l.first)
 	}
 	return l
 }
@@ -145,11 +145,11 @@ func (s *Splitter) locate(ctx context.Context, l *lane) (int64, error) {
 	l.marked = begin
 	s.mu.Unlock()
 	select {
-	case <-l.begun:
+	case <-l.first:
 	default:
 		s.hurry()
 		select {
-		case <-l.begun:
+		case <-l.first:
 		case <-ctx.Done():
 			return -1, ctx.Err()
 		}

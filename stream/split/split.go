@@ -183,16 +183,16 @@ type Splitter struct {
 		fenced  bool  // another member has our name: there is nothing to leave
 		silent  bool  // a lost connection to the group was logged already
 		ends    *ends // where the input ended lately; nil until asked
-		// tags came with the offsets that were fetched last, by topic and partition; began and topics are what
+		// tags came with the offsets that were fetched last, by topic and partition; beginnings and topics are what
 		// offsets have said in this session.
-		tags    map[string]map[int32]tag
-		began   map[string]beginning
-		topics  topics
-		ticked  time.Time
-		tried   time.Time // to tell a tick
-		handing bool      // a revoke is handing partitions over
-		refused error     // the broker will not have the last commit, whoever sends it
-		failure error     // why the session ends, nil while all is well
+		tags       map[string]map[int32]tag
+		beginnings map[string]beginning
+		topics     topics
+		ticked     time.Time
+		tried      time.Time // to tell a tick
+		handing    bool      // a revoke is handing partitions over
+		refused    error     // the broker will not have the last commit, whoever sends it
+		failure    error     // why the session ends, nil while all is well
 
 		fencings kafka.Fencings
 	}
@@ -221,7 +221,7 @@ func (s *Splitter) fresh() {
 	s.mu.flights = &flights{}
 	s.mu.joined, s.mu.fenced, s.mu.silent, s.mu.handing = false, false, false, false
 	s.mu.ends, s.mu.refused, s.mu.failure = nil, nil, nil
-	s.mu.tags, s.mu.began, s.mu.topics = make(map[string]map[int32]tag), make(map[string]beginning), nil
+	s.mu.tags, s.mu.beginnings, s.mu.topics = make(map[string]map[int32]tag), make(map[string]beginning), nil
 }
 
 // Ready reports whether the group has told this member what is its own, and takes its commits; standing by is

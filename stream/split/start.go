@@ -74,11 +74,11 @@ func (s *Splitter) without(lanes []*lane) (open, expired []*lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range lanes {
-		switch began := s.began(l.topic); {
+		switch known := s.beginning(l.topic); {
 		case l.committed >= 0:
-		case began.has(l.partition):
+		case known.has(l.partition):
 			expired = append(expired, l)
-		case l.partition < began.partitions:
+		case l.partition < known.partitions:
 			open = append(open, l)
 		}
 	}
@@ -103,18 +103,18 @@ func (s *Splitter) learn(ctx context.Context, lanes []*lane) error {
 	}
 	given := make(map[string]int32)
 	for _, l := range lanes {
-		if s.began(l.topic).partitions == 0 {
+		if s.beginning(l.topic).partitions == 0 {
 			given[l.topic] = max(given[l.topic], l.partition+1)
 		}
 	}
 	for topic, partitions := range given {
-		began := beginning{partitions, s.began(topic).begun}
+		now := beginning{partitions, s.beginning(topic).offsets}
 		if s.mu.topics.has(topic) {
 			for p := range partitions {
-				began = began.with(p)
+				now = now.with(p)
 			}
 		}
-		s.mu.began[topic] = began
+		s.mu.beginnings[topic] = now
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (s *Splitter) learn(ctx context.Context, lanes []*lane) error {
 func (s *Splitter) unsaid(l *lane) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.began(l.topic).partitions == 0
+	return s.beginning(l.topic).partitions == 0
 }
 
 // askGroup asks for all offsets of the group, and whether anything was split.

@@ -508,7 +508,7 @@ func TestEachOffsetSaysOfWhichPartitionsThereAreSome(t *testing.T) {
 			committed, err := b.Admin().FetchOffsets(t.Context(), h.cfg.Group)
 			said := 0
 			committed.Each(func(o kadm.OffsetResponse) {
-				if tag, ours := parseTag(o.Metadata, o.At); ours && tag.began.String() == "3 7" {
+				if tag, ours := parseTag(o.Metadata, o.At); ours && tag.beginning.String() == "3 7" {
 					said++
 				}
 			})
@@ -708,7 +708,7 @@ func TestATagSaysWhatWasCommittedAndNothingElseDoes(t *testing.T) {
 		{strings.Repeat("f", 32), many, topics(nil).with("raw"), "upn_or_id/1024", 1},
 	} {
 		text := want.text(7)
-		if got, ours := parseTag(text, 7); !ours || got.text(7) != text || got.id != want.id || got.keying != want.keying || got.topics.String() != want.topics.String() || got.source != want.source || got.began.String() != want.began.String() {
+		if got, ours := parseTag(text, 7); !ours || got.text(7) != text || got.id != want.id || got.keying != want.keying || got.topics.String() != want.topics.String() || got.source != want.source || got.beginning.String() != want.beginning.String() {
 			t.Errorf("%q says %+v, %v, want %+v", text, got, ours, want)
 		}
 		if len(text) > 4096 {

@@ -19,11 +19,11 @@ import (
 type tag struct {
 	// id is that of the topic, "" where brokers give none: one that is deleted and made again has another, and its
 	// offsets mean other messages; some brokers forget the group's with the topic, others do not.
-	id     string
-	began  beginning // on the topic
-	topics topics    // that there were offsets of by then
-	keying string    // by which sign-ins were sent, see Splitter.keying
-	source uint32    // the number of the source that the sign-ins are of, see signins.Source
+	id        string
+	beginning beginning // on the topic
+	topics    topics    // that there were offsets of by then
+	keying    string    // by which sign-ins were sent, see Splitter.keying
+	source    uint32    // the number of the source that the sign-ins are of, see signins.Source
 }
 
 const (
@@ -34,7 +34,7 @@ const (
 
 // String is a tag but for the offset.
 func (t tag) String() string {
-	return fmt.Sprintf("%s%s %s %s %s %d", tagPrefix, cmp.Or(t.id, none), t.began, t.topics, t.keying, t.source)
+	return fmt.Sprintf("%s%s %s %s %s %d", tagPrefix, cmp.Or(t.id, none), t.beginning, t.topics, t.keying, t.source)
 }
 
 // text is what goes with offset at.
@@ -50,14 +50,14 @@ func parseTag(text string, at int64) (t tag, ours bool) {
 		t.id = fields[0]
 	}
 	partitions, _ := strconv.ParseInt(fields[1], 10, 32)
-	begun, _ := new(big.Int).SetString(fields[2], 16)
-	t.began = beginning{int32(partitions), begun}
+	offsets, _ := new(big.Int).SetString(fields[2], 16)
+	t.beginning = beginning{int32(partitions), offsets}
 	if fields[3] != none {
 		t.topics = strings.Split(fields[3], ",")
 	}
 	source, _ := strconv.ParseUint(fields[5], 10, 32)
 	t.keying, t.source = fields[4], uint32(source)
-	if begun == nil || begun.Sign() < 0 || t.began.partitions < 1 || t.text(at) != text {
+	if offsets == nil || offsets.Sign() < 0 || t.beginning.partitions < 1 || t.text(at) != text {
 		return tag{}, false
 	}
 	return t, true
@@ -67,9 +67,9 @@ func parseTag(text string, at int64) (t tag, ours bool) {
 type beginning struct {
 	// partitions is how many the topic had then; 0 where nothing says so. What lies above was added later.
 	partitions int32
-	// begun has a bit for each partition of which offsets are or were committed. Where one of these has none, it
+	// offsets has a bit for each partition of which offsets are or were committed. Where one of these has none, it
 	// expired; where another of the first partitions has none, it had no leader yet.
-	begun *big.Int
+	offsets *big.Int
 }
 
 // String is what a tag says of it.
@@ -77,18 +77,18 @@ func (b beginning) String() string {
 	if b.partitions == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d %x", b.partitions, b.begun)
+	return fmt.Sprintf("%d %x", b.partitions, b.offsets)
 }
 
-func (b beginning) has(partition int32) bool { return b.begun.Bit(int(partition)) == 1 }
+func (b beginning) has(partition int32) bool { return b.offsets.Bit(int(partition)) == 1 }
 
 func (b beginning) with(partition int32) beginning {
-	return beginning{b.partitions, new(big.Int).SetBit(b.begun, int(partition), 1)}
+	return beginning{b.partitions, new(big.Int).SetBit(b.offsets, int(partition), 1)}
 }
 
 // and joins what two say. A topic never has fewer partitions than it had.
 func (b beginning) and(other beginning) beginning {
-	return beginning{max(b.partitions, other.partitions), new(big.Int).Or(b.begun, other.begun)}
+	return beginning{max(b.partitions, other.partitions), new(big.Int).Or(b.offsets, other.offsets)}
 }
 
 // topics are those that the group has or had offsets of, each by the sum of its name, in order. It is a value: nothing in
@@ -115,12 +115,12 @@ func (t topics) and(other topics) topics {
 	return slices.Compact(all)
 }
 
-// began returns how the group began on a topic, as far as is known. The caller holds the lock.
-func (s *Splitter) began(topic string) beginning {
-	if b, known := s.mu.began[topic]; known {
+// beginning returns how the group began on a topic, as far as is known. The caller holds the lock.
+func (s *Splitter) beginning(topic string) beginning {
+	if b, known := s.mu.beginnings[topic]; known {
 		return b
 	}
-	return beginning{begun: new(big.Int)}
+	return beginning{offsets: new(big.Int)}
 }
 
 // note takes in one offset, below 0 for none, and what it came with. The caller holds the lock.
@@ -128,16 +128,16 @@ func (s *Splitter) note(topic string, partition int32, at int64, metadata string
 	if at < 0 {
 		return
 	}
-	b := s.began(topic).with(partition)
+	b := s.beginning(topic).with(partition)
 	if t, ours := parseTag(metadata, at); ours {
-		b = b.and(t.began)
+		b = b.and(t.beginning)
 		s.mu.topics = s.mu.topics.and(t.topics).with(topic)
 		if s.mu.tags[topic] == nil {
 			s.mu.tags[topic] = make(map[int32]tag)
 		}
 		s.mu.tags[topic][partition] = t
 	}
-	s.mu.began[topic] = b
+	s.mu.beginnings[topic] = b
 }
 
 // fetched keeps what the group's offsets were committed with, for adopt.
@@ -161,7 +161,7 @@ func (s *Splitter) fetched(_ context.Context, _ *kgo.Client, response *kmsg.Offs
 
 // tagFor is what goes with the next offset of a lane. The caller holds the lock.
 func (s *Splitter) tagFor(l *lane) tag {
-	return tag{cmp.Or(l.id, l.was), s.began(l.topic), s.mu.topics, s.keying(), l.source}
+	return tag{cmp.Or(l.id, l.was), s.beginning(l.topic), s.mu.topics, s.keying(), l.source}
 }
 
 // tagOf returns what came with the committed offset of a partition: nothing where none is, or another tool has
