@@ -150,15 +150,15 @@ func parseID(text string) (id [16]byte, err error) {
 
 // holds says whether the baseline partition [start, end) has all that the mark of a
 // committed offset promises, and else what is wrong. A mark that is not ours (offsets
-// that an operator set) promises that something is there; in a partition in which nothing ever was, nobody lives where
-// the topic is inhabited.
-func (b *baselineTopic) holds(m mark, start, end int64, inhabited bool) (wrong string) {
+// that an operator set) promises that something is there, unless it is said that a loss is accepted: of a partition in
+// which nobody was ever known there is nothing.
+func (b *baselineTopic) holds(m mark, start, end int64, acceptLoss bool) (wrong string) {
 	switch {
 	case m.ours && m.id != b.id:
 		return "it is not the topic that the group's offsets belong to: it was deleted and made again"
 	case m.ours && m.next > end:
 		return fmt.Sprintf("it ends at offset %d and should reach %d: it lost records", end, m.next)
-	case start == end && (m.next > 0 || !m.ours && (end > 0 || !inhabited)):
+	case start == end && (m.next > 0 || !m.ours && !acceptLoss):
 		// A compacted partition keeps its last record: this one was emptied.
 		return "it is empty though the group has committed offsets"
 	case m.ours && m.partitions != b.partitions:

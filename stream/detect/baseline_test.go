@@ -60,7 +60,7 @@ func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
 	for _, test := range []struct {
 		name, mark string
 		start, end int64
-		inhabited  bool // by users of other partitions
+		acceptLoss bool
 		holds      bool
 	}{
 		{"the topic as it was", topic.mark(9, 50, 7, nothingHeard), 0, 50, false, true},
@@ -70,15 +70,15 @@ func TestACommittedOffsetSaysWhatTheTopicMustHold(t *testing.T) {
 		{"a topic that lost its end", topic.mark(9, 50, 7, nothingHeard), 0, 49, false, false},
 		{"offsets that an operator set", "", 0, 50, false, true},
 		{"offsets that an operator set, and nobody known", "member-1", 0, 0, false, false},
-		{"offsets that an operator set, and nobody in this partition", "member-1", 0, 0, true, true},
-		{"offsets that an operator set, and nobody in this partition any more", "member-1", 60, 60, true, false},
+		{"offsets that an operator set, nobody known, and that is accepted", "member-1", 0, 0, true, true},
+		{"a topic that was emptied, which cannot be accepted", topic.mark(9, 50, 7, nothingHeard), 60, 60, true, false},
 		{"a topic that was emptied", topic.mark(9, 50, 7, nothingHeard), 60, 60, false, false},
 		{"a topic that was emptied, and offsets that an operator set", "", 60, 60, false, false},
 		{"a topic that was compacted", topic.mark(9, 50, 7, nothingHeard), 50, 51, false, true},
 		{"a mark of another offset, and one of another topic", other.mark(8, 50, 7, nothingHeard), 0, 50, false, true},
 		{"a topic of another partition count", grown.mark(9, 50, 7, nothingHeard), 0, 50, false, false},
 	} {
-		if wrong := topic.holds(parseMark(test.mark, 9), test.start, test.end, test.inhabited); (wrong == "") != test.holds {
+		if wrong := topic.holds(parseMark(test.mark, 9), test.start, test.end, test.acceptLoss); (wrong == "") != test.holds {
 			t.Errorf("%s: %q", test.name, wrong)
 		}
 	}

@@ -55,10 +55,6 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		return offsets, nil
 	}
 	found := m.ends(ctx)
-	inhabited := false
-	for _, at := range found {
-		inhabited = inhabited || at.baselineEnd > 0
-	}
 	for partition, offset := range input {
 		committed, was := offset.EpochOffset().Offset, m.marks[partition]
 		a := m.roster.unread(partition)
@@ -68,11 +64,11 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 				input[partition] = kgo.NewOffset().AtStart()
 			}
 			if a != nil {
-				m.restores.Go(func() { m.locate(a, committed, was, inhabited) })
+				m.restores.Go(func() { m.locate(a, committed, was) })
 			}
 			continue
 		}
-		start, err := m.startAt(partition, committed, was, at, inhabited)
+		start, err := m.startAt(partition, committed, was, at)
 		if err != nil {
 			m.fail(err)
 			return nil, nil // nothing is read any more; the client would log an error once more
@@ -136,12 +132,12 @@ func (m *member) ends(ctx context.Context) map[int32]ends {
 
 // locate asks the leaders of one partition where it begins and ends, again and again while they are
 // away, and then restores it. Those of others are not waited for.
-func (m *member) locate(a *assignment, committed int64, was mark, inhabited bool) {
+func (m *member) locate(a *assignment, committed int64, was mark) {
 	var said time.Time
 	for {
 		at, err := m.endsOf(a.ctx, a.partition)
 		if err == nil {
-			start, err := m.startAt(a.partition, committed, was, at, inhabited)
+			start, err := m.startAt(a.partition, committed, was, at)
 			if err == nil && committed >= 0 && start != committed { // and the client reads from there by now
 				err = fmt.Errorf("%w: partition %d is to be read from offset %d, not from %d", errRebuild, a.partition, start, committed)
 			}
@@ -197,16 +193,20 @@ func (m *member) endsOf(ctx context.Context, partition int32) (at ends, err erro
 }
 
 // startAt says at which offset a partition is to be read, given the committed one (negative
-// where there is none), or why it must not be. The baseline topic is inhabited where some partition of it had records.
-func (m *member) startAt(partition int32, committed int64, was mark, at ends, inhabited bool) (int64, error) {
+// where there is none), or why it must not be.
+func (m *member) startAt(partition int32, committed int64, was mark, at ends) (int64, error) {
 	start, end := at.signinsStart, at.signinsEnd
 	if committed < 0 {
 		return start, nil // which is right only where nobody is known: bring looks
 	}
-	if wrong := m.baseline.holds(was, at.baselineStart, at.baselineEnd, inhabited); wrong != "" {
-		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, "+
+	if wrong := m.baseline.holds(was, at.baselineStart, at.baselineEnd, m.deps.AcceptLoss); wrong != "" {
+		remedy := ""
+		if !was.ours {
+			remedy = "pass --accept-loss if nobody was known in this partition, "
+		}
+		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, %s"+
 			"or delete the offsets of group %s to begin with nobody known",
-			partition, m.baseline.name, wrong, m.cfg.Group)
+			partition, m.baseline.name, wrong, remedy, m.cfg.Group)
 	}
 	another := m.baseline.another(was)
 	switch {

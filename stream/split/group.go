@@ -403,6 +403,8 @@ func (s *Splitter) tellCommit(err error, partitions int) {
 	case err == nil:
 	case kafka.Denied(err) != nil:
 		s.fail(fmt.Errorf("committing offsets of group %s: %w; grant the right to this user", s.cfg.Group, err))
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		s.fail(fmt.Errorf("committing offsets of group %s: %w; set offset.metadata.max.bytes of the brokers to 4096, their default, or more", s.cfg.Group, err))
 	case final && now.Sub(s.refusedTold) >= tellEvery:
 		s.refusedTold = now
 		s.deps.Log.Warn("the broker refuses to commit input offsets; trying on", "group", s.cfg.Group, "partitions", partitions, "error", err)

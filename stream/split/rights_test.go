@@ -41,6 +41,13 @@ func TestARightThatIsMissingEndsTheStage(t *testing.T) {
 	}
 }
 
+func TestTagsThatAreTooLongEndTheStage(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, brokertest.Fake(t), 1)
+	h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.OffsetMetadataTooLarge, Count: -1})
+	h.refused("committing offsets of group "+h.cfg.Group, "set offset.metadata.max.bytes of the brokers to 4096")
+}
+
 // It is not ready, and says so once, not with each commit; and is, as soon as a commit is taken.
 func TestACommitThatIsRefusedForGoodIsTold(t *testing.T) {
 	t.Parallel()

@@ -156,7 +156,7 @@ func (s *Splitter) askGroup(ctx context.Context) (split bool, err error) {
 func (s *Splitter) expired(lanes []*lane, all bool) error {
 	l := slices.MinFunc(lanes, byName)
 	reading, names := fmt.Sprintf("topic %s partition %d", l.topic, l.partition), namesOf(lanes)
-	why := "has no offset of it, but it was split: that expired or was deleted, or another tool has set only those of others"
+	why := "has no offset of it, but it was split: that expired or was deleted, or another tool has set only those of others, or it is new and no offset that is left says so"
 	if all {
 		reading, names = strings.Join(s.deps.InputTopics, ", "), s.deps.InputTopics
 		why = fmt.Sprintf("has committed no offset of it, but %s has sign-ins: the offsets expired, or the group or the topic is another", s.deps.Topics.Signins)

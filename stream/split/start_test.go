@@ -323,6 +323,29 @@ func TestExpiredOffsetsOfOneTopicAreNotGuessedAt(t *testing.T) {
 	}
 }
 
+// The first commit says of one partition alone that there are offsets, and it is the last before a crash: nobody takes those
+// whose leaders were away for expired.
+func TestACrashAfterTheFirstCommitHidesNothing(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, brokertest.Fake(t), 2)
+	h.cfg.MergeWait = 0
+	other := h.another()
+	later := h.record(0, 0, message(numbers(bob, 0, 1)...))
+	later.Topic = other
+	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)), later)
+	away, also := h.awayLeader(other, 0), h.awayLeader(h.raw, 1)
+	r := h.runAt(50*time.Millisecond, 3*time.Second) // the second commit is far
+	h.eventually("it is split", func() bool { ids, _ := h.output(); return len(ids[ada]) == 3 })
+	r.hangUp()
+	r.stop()
+	away.Remove()
+	also.Remove()
+	h.splitAll()
+	if ids, _ := h.output(); !slices.Equal(ids[bob], numbers(bob, 0, 1)) {
+		t.Errorf("split %v", ids)
+	}
+}
+
 // What a start that is refused commits says that it is of the topic of before: so the next one is refused too.
 func TestATopicThatWasMadeAgainIsRefusedEachTime(t *testing.T) {
 	t.Parallel()
