@@ -226,6 +226,7 @@ func TestTopicsThatChangeUnderARunningInstance(t *testing.T) {
 // Brokers that know no ids of topics do not say that the baseline topic is another one now; that a profile
 // is written where there were others already does.
 func TestABaselineTopicThatIsMadeAgainIsFoundWithoutIdsToo(t *testing.T) {
+	classicOnly(t) // such brokers know no other
 	old := func(_ *detect.Config, d *detect.Deps) {
 		d.Client = append(d.Client, kgo.MaxVersions(kversion.V2_7_0()))
 	}

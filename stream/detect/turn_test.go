@@ -119,6 +119,7 @@ func TestAPartitionWaitsForNoRestoreThatStandsStill(t *testing.T) {
 
 // One that reads has buffers; so few do.
 func TestRestoresReadInTurns(t *testing.T) {
+	classicOnly(t)
 	h := newHouse(t, brokertest.Fake(t))
 	h.history(6)
 	h.shutAfter(1 << 40) // a batch a fetch
@@ -168,6 +169,7 @@ func TestARestoreThatIsSlowComesToItsEnd(t *testing.T) {
 // A batch comes each tenth of a second, of a hundred, to one that has the only turn. The other three partitions do not
 // wait for its end.
 func TestAPartitionWaitsForNoRestoreThatIsSlow(t *testing.T) {
+	classicOnly(t)
 	t.Parallel()
 	const slow, batches = 0, 100
 	h := newHouse(t, brokertest.Fake(t))
