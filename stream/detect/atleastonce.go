@@ -165,7 +165,7 @@ func (d *atLeastOnce) commitError(err error) error {
 		errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
 		return d.sessionError(doing, err)
 	}
-	if final := d.offsetsRefused(err); final != nil {
+	if final := kafka.CommitRefused(d.cfg.Group, err); final != nil {
 		return final
 	}
 	if now := time.Now(); !passing(err) && now.Sub(d.said) > cmp.Or(d.deps.sayEvery, waitsEvery) {

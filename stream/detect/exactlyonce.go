@@ -142,7 +142,7 @@ func (d *exactlyOnce) transactionError(doing string, err error) error {
 		return fmt.Errorf("%s: the brokers refuse transactions (%w); set `delivery: at-least-once`, or grant this user "+
 			"the transactional ids that begin with %s", doing, refused, d.cfg.Group+"-")
 	}
-	if final := d.offsetsRefused(err); final != nil {
+	if final := kafka.CommitRefused(d.cfg.Group, err); final != nil {
 		return final
 	}
 	return d.sessionError(doing, err)

@@ -116,13 +116,9 @@ func (h *hearing) takes(o signins.Origin) bool {
 	return true
 }
 
-// brokersMetadata is offset.metadata.max.bytes of a broker, which bounds marks, where nobody has set it.
-// maxHeardBytes is how long what is heard may be in a mark: 3,840 bytes as text. An entry has 7 to 37 bytes, most
-// often 11 or 12.
-const (
-	brokersMetadata = 4096
-	maxHeardBytes   = 2880
-)
+// maxHeardBytes is how long what is heard may be in a mark: 3,840 bytes as text, and kafka.MaxOffsetMetadata with the rest. An
+// entry has 7 to 37 bytes, most often 11 or 12.
+const maxHeardBytes = 2880
 
 // nothingHeard stands in a mark for no source.
 const nothingHeard = "-"

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/prtwatch/prtwatch/stream/kafka"
 	"github.com/prtwatch/prtwatch/stream/signins"
 )
 
@@ -170,7 +171,7 @@ func TestOfManySourcesTheLastAreKnown(t *testing.T) {
 		h.takes(signins.Origin{Source: of(n), Place: signins.Place{Offset: math.MaxInt64, Index: math.MaxInt32}, After: signins.Place{Offset: 1}, Follows: n%2 == 0})
 	}
 	b := baselineTopic{partitions: math.MaxInt32}
-	if text := b.mark(math.MaxInt64, math.MaxInt64, math.MinInt32, h.text()); len(text) > brokersMetadata {
+	if text := b.mark(math.MaxInt64, math.MaxInt64, math.MinInt32, h.text()); len(text) > kafka.MaxOffsetMetadata {
 		t.Errorf("a mark has %d bytes", len(text))
 	}
 	known := h.all()

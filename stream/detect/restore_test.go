@@ -345,6 +345,21 @@ func (h *house) evict(instances ...string) {
 	}
 }
 
+// othersJudged waits until all partitions but one are judged up to an offset. (allJudged asks the leaders where they end.)
+func (h *house) othersJudged(offset int64) {
+	h.t.Helper()
+	h.until("all other partitions to be judged", func() bool {
+		offsets, err := h.b.Admin().FetchOffsets(h.t.Context(), h.group)
+		judged := 0
+		offsets.Each(func(o kadm.OffsetResponse) {
+			if o.At == offset {
+				judged++
+			}
+		})
+		return err == nil && judged == partitions-1
+	})
+}
+
 // A partition whose leader is away is waited for by nobody but itself, which is said again and again, and
 // restored when it is back.
 func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T) {
@@ -390,16 +405,7 @@ func TestAPartitionWithoutLeaderDoesNotKeepTheOthersFromBeingJudged(t *testing.T
 			if test.committed {
 				each++
 			}
-			h.until("all other partitions to be judged", func() bool {
-				offsets, err := h.b.Admin().FetchOffsets(t.Context(), h.group)
-				judged := 0
-				offsets.Each(func(o kadm.OffsetResponse) {
-					if o.At == each {
-						judged++
-					}
-				})
-				return err == nil && judged == partitions-1
-			})
+			h.othersJudged(each)
 			h.until("it to say why it is not ready", func() bool {
 				ready, missing := one.Ready()
 				return !ready && strings.HasPrefix(missing, "detect: restoring 1 partitions, ") &&
@@ -453,16 +459,7 @@ func TestAPartitionOfAMuteBrokerDoesNotKeepTheOthersFromBeingJudged(t *testing.T
 		return nil, nil, false
 	})
 	h.start("one", dir, lossy)
-	h.until("all other partitions to be judged", func() bool {
-		offsets, err := h.b.Admin().FetchOffsets(t.Context(), h.group)
-		judged := 0
-		offsets.Each(func(o kadm.OffsetResponse) {
-			if o.At == 3 {
-				judged++
-			}
-		})
-		return err == nil && judged == partitions-1
-	})
+	h.othersJudged(3)
 	answer()
 	h.judged()
 }

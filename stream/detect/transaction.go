@@ -272,21 +272,6 @@ func (m *member) produceError(err error) error {
 	return m.sessionError("writing a transaction", err)
 }
 
-// offsetsRefused says what to do where the group takes no offsets, now or later; nil where it may.
-func (m *member) offsetsRefused(err error) error {
-	refused, remedy := kafka.Denied(err), "grant the right to this user"
-	switch {
-	case refused != nil:
-	case errors.Is(err, kerr.OffsetMetadataTooLarge):
-		refused, remedy = kerr.OffsetMetadataTooLarge, fmt.Sprintf("set offset.metadata.max.bytes of the brokers to %d, their default, or more", brokersMetadata)
-	case errors.Is(err, kerr.InvalidCommitOffsetSize):
-		refused, remedy = kerr.InvalidCommitOffsetSize, "set max.message.bytes of topic __consumer_offsets to 1048588, its default, or more"
-	default:
-		return nil
-	}
-	return fmt.Errorf("committing offsets of group %s: %w; %s", m.cfg.Group, refused, remedy)
-}
-
 // keep writes what a committed transaction taught into Pebble.
 func (m *member) keep() error {
 	for _, a := range m.work.touched {

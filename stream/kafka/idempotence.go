@@ -1,16 +1,6 @@
 package kafka
 
-import (
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
-)
-
-// Refused returns by which error a broker said that it will not have what a producer asked for, an id or a
-// transaction; nil where it said no such thing, or that it cannot now.
-func Refused(err error) error {
-	return which(err, kerr.UnsupportedVersion, kerr.InvalidRequest, kerr.UnsupportedForMessageFormat,
-		kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed)
-}
+import "github.com/twmb/franz-go/pkg/kgo"
 
 // WithoutProducerID are the options of a producer where brokers give no ids, and so cannot tell a request
 // that is sent again. It has one at a time in flight to a broker, which all in-sync replicas must have: what a

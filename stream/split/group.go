@@ -399,12 +399,10 @@ func (s *Splitter) tellCommit(err error, partitions int) {
 		s.mu.refused = err
 	}
 	s.mu.Unlock()
-	switch now := time.Now(); {
+	switch now, refused := time.Now(), kafka.CommitRefused(s.cfg.Group, err); {
 	case err == nil:
-	case kafka.Denied(err) != nil:
-		s.fail(fmt.Errorf("committing offsets of group %s: %w; grant the right to this user", s.cfg.Group, err))
-	case errors.Is(err, kerr.OffsetMetadataTooLarge):
-		s.fail(fmt.Errorf("committing offsets of group %s: %w; set offset.metadata.max.bytes of the brokers to 4096, their default, or more", s.cfg.Group, err))
+	case refused != nil:
+		s.fail(refused)
 	case final && now.Sub(s.refusedTold) >= tellEvery:
 		s.refusedTold = now
 		s.deps.Log.Warn("the broker refuses to commit input offsets; trying on", "group", s.cfg.Group, "partitions", partitions, "error", err)

@@ -72,7 +72,7 @@ func TestWhatIsSplitAgainComesFromTheSamePlaces(t *testing.T) {
 	h.b.Produce(h.record(0, 0, message(numbers("ada@example.com", 0, 2)...)))
 	r := h.run()
 	h.drained()
-	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.InvalidCommitOffsetSize, Count: -1})
+	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.UnknownServerError, Count: -1})
 	h.b.Produce(h.record(0, 1, message(numbers("ada@example.com", 2, 5)...)))
 	h.eventually("both are split", func() bool { return count(r.deps.Metrics.messages) == 2 })
 	h.landed(r)

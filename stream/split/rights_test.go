@@ -43,9 +43,14 @@ func TestARightThatIsMissingEndsTheStage(t *testing.T) {
 
 func TestTagsThatAreTooLongEndTheStage(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, brokertest.Fake(t), 1)
-	h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.OffsetMetadataTooLarge, Count: -1})
-	h.refused("committing offsets of group "+h.cfg.Group, "set offset.metadata.max.bytes of the brokers to 4096")
+	for refused, remedy := range map[*kerr.Error]string{
+		kerr.OffsetMetadataTooLarge:  "set offset.metadata.max.bytes of the brokers to 4096",
+		kerr.InvalidCommitOffsetSize: "set max.message.bytes of topic __consumer_offsets",
+	} {
+		h := newHub(t, brokertest.Fake(t), 1)
+		h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: refused, Count: -1})
+		h.refused("committing offsets of group "+h.cfg.Group, remedy)
+	}
 }
 
 // It is not ready, and says so once, not with each commit; and is, as soon as a commit is taken.
@@ -53,7 +58,7 @@ func TestACommitThatIsRefusedForGoodIsTold(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, brokertest.Fake(t), 2)
 	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
-	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.InvalidCommitOffsetSize, Count: -1})
+	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.UnknownServerError, Count: -1})
 	var said bytes.Buffer
 	h.log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r := h.run()
@@ -94,7 +99,7 @@ func TestWhoHasPartitionsAgainIsReadyWhateverWasRefusedBefore(t *testing.T) {
 	h := newHub(t, brokertest.Fake(t), 2)
 	first := h.run()
 	h.settled(first)
-	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.InvalidCommitOffsetSize, Count: -1})
+	refused := h.b.Embedded().Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: h.cfg.Group, Err: kerr.UnknownServerError, Count: -1})
 	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)))
 	h.eventually("commits are refused", func() bool { ok, _ := first.Ready(); return !ok })
 	second := h.run()
