@@ -30,10 +30,11 @@ const (
 )
 
 // history has users sign in from a new network in each of some hours, so that each partition of
-// the baseline topic has as many batches. It returns how many records the topic then has.
+// the baseline topic has as many batches, and none of an aborted transaction, of which a restore sees nothing. It
+// returns how many records the topic then has.
 func (h *house) history(hours int) (records int) {
 	h.t.Helper()
-	s := h.start("history", h.t.TempDir())
+	s := h.start("history", h.t.TempDir(), alone)
 	for at := range hours {
 		var list []*detector.SignIn
 		for user := range 40 {
