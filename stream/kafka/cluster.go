@@ -138,6 +138,7 @@ func (c Cluster) Options(log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error)
 		kgo.SoftwareNameAndVersion("prtwatch", softwareVersion()),
 		kgo.WithLogger(newLogger(log)),
 		kgo.MetadataMaxAge(metadataAge),
+		kgo.WithDecompressor(newDecompressor()),
 		kgo.WithHooks(hooks...),
 	}
 	if c.TLS.Enabled {
