@@ -144,20 +144,44 @@ func TestRestoresReadInTurns(t *testing.T) {
 	}
 }
 
+// slow has the embedded broker hand out the baseline topic a batch a fetch, and take some time for each of these partitions.
+func (h *house) slow(by time.Duration, of ...int32) {
+	h.t.Helper()
+	topics, err := h.b.Admin().ListTopics(h.t.Context(), h.topics.Baseline)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	cluster := h.b.Embedded().Cluster
+	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		for _, topic := range request.(*kmsg.FetchRequest).Topics {
+			for j := range topic.Partitions {
+				if p := &topic.Partitions[j]; topic.TopicID == topics[h.topics.Baseline].ID && slices.Contains(of, p.Partition) {
+					p.PartitionMaxBytes = 1
+					cluster.SleepControl(func() { time.Sleep(by) })
+				}
+			}
+		}
+		return nil, nil, false
+	})
+}
+
 // A turn that is too short for what comes makes the next one longer, and that others had theirs for a while
 // is no reason to give up.
 func TestARestoreThatIsSlowComesToItsEnd(t *testing.T) {
 	t.Parallel()
-	const patience = 10 * time.Second // and with the waits between them, turns of a second fit in
+	// With the waits between them, turns of a second fit into patience; the first is too short, the longest long enough.
+	const patience, turn, comes = 10 * time.Second, 200 * time.Millisecond, 300 * time.Millisecond
 	h := newHouse(t, brokertest.Fake(t))
-	h.history(2)
+	h.history(1)
+	h.slow(comes, 0, 1, 2, 3)
 	turns := semaphore.NewWeighted(partitions)
 	if err := turns.Acquire(t.Context(), partitions); err != nil {
 		t.Fatal(err)
 	}
-	s := h.start("one", t.TempDir(), func(_ *detect.Config, d *detect.Deps) {
+	s := h.start("one", t.TempDir(), whole, func(_ *detect.Config, d *detect.Deps) {
 		detect.SetPatience(d, patience)
-		detect.SetTurns(d, turns, 100*time.Microsecond)
+		detect.SetTurns(d, turns, turn)
 	})
 	h.until("the restores to wait", func() bool { _, restoring := s.Partitions(); return restoring == partitions })
 	began := time.Now()
@@ -177,23 +201,7 @@ func TestAPartitionWaitsForNoRestoreThatIsSlow(t *testing.T) {
 	for i := range batches {
 		h.b.Produce(&kgo.Record{Topic: h.topics.Baseline, Partition: slow, Key: fmt.Appendf(nil, "nobody%d", i)})
 	}
-	topics, err := h.b.Admin().ListTopics(t.Context(), h.topics.Baseline)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cluster := h.b.Embedded().Cluster
-	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		for _, topic := range request.(*kmsg.FetchRequest).Topics {
-			for j := range topic.Partitions {
-				if p := &topic.Partitions[j]; topic.TopicID == topics[h.topics.Baseline].ID && p.Partition == slow {
-					p.PartitionMaxBytes = 1
-					cluster.SleepControl(func() { time.Sleep(100 * time.Millisecond) })
-				}
-			}
-		}
-		return nil, nil, false
-	})
+	h.slow(100*time.Millisecond, slow)
 	h.produce(inEach("user", 3)...)
 	var others []func() error
 	said := sentences{message: "restoring a partition"}
