@@ -191,6 +191,7 @@ func (d *spoiled) opened() (became string, err error) {
 		if err := s.Close(); wrong != nil || unreadable == nil && err == nil {
 			return became, wrong
 		}
+		d.fs = clone(d.t, d.fs) // the process has ended: a Pebble that was left alone holds no lock any more
 	}
 	return "", errors.New("the second start finds damage still")
 }
