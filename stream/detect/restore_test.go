@@ -78,38 +78,44 @@ func (h *house) shutAfter(fetches int64, some ...int32) *gate {
 	g := &gate{h: h, open: make(chan struct{})}
 	g.left.Store(fetches)
 	h.t.Cleanup(g.release)
+	seen := make(map[int32]map[int64]bool) // offsets: a fetch that was given up is sent again
+	h.fetches(func(p kmsg.FetchRequestTopicPartition, wait func(func())) {
+		if seen[p.Partition] == nil {
+			seen[p.Partition] = make(map[int64]bool)
+		}
+		if offsets := seen[p.Partition]; offsets[p.FetchOffset] || int64(len(offsets)) < g.left.Load() {
+			offsets[p.FetchOffset] = true
+		} else {
+			wait(func() { <-g.open })
+		}
+	}, some...)
+	return g
+}
+
+// fetches has the embedded broker hand out the baseline topic a batch a fetch, of each partition or of some, and
+// calls do for each, which may have it wait. Fetches have to name their partitions: see whole.
+func (h *house) fetches(do func(p kmsg.FetchRequestTopicPartition, wait func(func())), some ...int32) {
+	h.t.Helper()
 	baseline, err := h.b.Admin().ListTopics(context.Background(), h.topics.Baseline)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	id := baseline[h.topics.Baseline].ID
 	cluster := h.b.Embedded().Cluster
-	seen := make(map[int32]map[int64]bool) // offsets: a fetch that was given up is sent again
 	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		fetch := request.(*kmsg.FetchRequest)
-		for i, topic := range fetch.Topics {
+		for _, topic := range request.(*kmsg.FetchRequest).Topics {
 			if topic.TopicID != id {
 				continue
 			}
 			for j := range topic.Partitions {
-				p := &fetch.Topics[i].Partitions[j]
-				if len(some) > 0 && !slices.Contains(some, p.Partition) {
-					continue
-				}
-				p.PartitionMaxBytes = 1 // a broker hands out one batch all the same
-				if seen[p.Partition] == nil {
-					seen[p.Partition] = make(map[int64]bool)
-				}
-				if offsets := seen[p.Partition]; offsets[p.FetchOffset] || int64(len(offsets)) < g.left.Load() {
-					offsets[p.FetchOffset] = true
-				} else {
-					cluster.SleepControl(func() { <-g.open })
+				if p := &topic.Partitions[j]; len(some) == 0 || slices.Contains(some, p.Partition) {
+					p.PartitionMaxBytes = 1 // a broker hands out one batch all the same
+					do(*p, cluster.SleepControl)
 				}
 			}
 		}
 		return nil, nil, false
 	})
-	return g
 }
 
 // pass lets every later fetch through; those that wait go on waiting.

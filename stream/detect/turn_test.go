@@ -144,26 +144,10 @@ func TestRestoresReadInTurns(t *testing.T) {
 	}
 }
 
-// slow has the embedded broker hand out the baseline topic a batch a fetch, and take some time for each of these partitions.
-func (h *house) slow(by time.Duration, of ...int32) {
+// slow has each fetch of the baseline topic take some time, of each partition or of some.
+func (h *house) slow(by time.Duration, some ...int32) {
 	h.t.Helper()
-	topics, err := h.b.Admin().ListTopics(h.t.Context(), h.topics.Baseline)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	cluster := h.b.Embedded().Cluster
-	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		for _, topic := range request.(*kmsg.FetchRequest).Topics {
-			for j := range topic.Partitions {
-				if p := &topic.Partitions[j]; topic.TopicID == topics[h.topics.Baseline].ID && slices.Contains(of, p.Partition) {
-					p.PartitionMaxBytes = 1
-					cluster.SleepControl(func() { time.Sleep(by) })
-				}
-			}
-		}
-		return nil, nil, false
-	})
+	h.fetches(func(_ kmsg.FetchRequestTopicPartition, wait func(func())) { wait(func() { time.Sleep(by) }) }, some...)
 }
 
 // A turn that is too short for what comes makes the next one longer, and that others had theirs for a while
@@ -174,7 +158,7 @@ func TestARestoreThatIsSlowComesToItsEnd(t *testing.T) {
 	const patience, turn, comes = 10 * time.Second, 200 * time.Millisecond, 300 * time.Millisecond
 	h := newHouse(t, brokertest.Fake(t))
 	h.history(1)
-	h.slow(comes, 0, 1, 2, 3)
+	h.slow(comes)
 	turns := semaphore.NewWeighted(partitions)
 	if err := turns.Acquire(t.Context(), partitions); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ const maxScratch = 16 << 20
 // The parts of an lz4 frame (lz4_Frame_format.md of github.com/lz4/lz4).
 const (
 	frameMagic    = 0x184D2204
-	frameVersion  = 1 << 6 // of the flags: the versions' two bits
+	frameVersion  = 1 // the highest two bits of the flags; the others are
 	frameReserved = 1 << 1
 	frameDictID   = 1 << 0
 	frameAlone    = 1 << 5 // no block refers to those before it
@@ -36,11 +36,12 @@ const (
 // that form, or broken, is left to the client's, with its errors.
 type decompressor struct {
 	kgo.Decompressor
+	most    int       // bytes that a batch may become
 	scratch sync.Pool // of *[]byte
 }
 
 func newDecompressor() *decompressor {
-	return &decompressor{Decompressor: kgo.DefaultDecompressor(), scratch: sync.Pool{New: func() any { return new([]byte) }}}
+	return &decompressor{Decompressor: kgo.DefaultDecompressor(), most: maxBatch, scratch: sync.Pool{New: func() any { return new([]byte) }}}
 }
 
 // Decompress implements kgo.Decompressor.
@@ -49,30 +50,28 @@ func (d *decompressor) Decompress(src []byte, codec kgo.CompressionCodecType) ([
 		return d.Decompressor.Decompress(src, codec)
 	}
 	scratch := d.scratch.Get().(*[]byte)
-	out, ok := appendFrame((*scratch)[:0], src)
-	if ok {
-		*scratch, out = out, slices.Clone(out)
-	}
-	if cap(*scratch) <= maxScratch {
-		d.scratch.Put(scratch)
-	}
+	defer d.scratch.Put(scratch)
+	out, ok := appendFrame((*scratch)[:0], src, d.most)
 	switch {
 	case !ok:
 		return d.Decompressor.Decompress(src, codec)
-	case len(out) > maxBatch:
+	case len(out) > d.most:
 		return nil, kgo.ErrMaxDecompress
 	}
-	return out, nil
+	if cap(out) <= maxScratch {
+		*scratch = out
+	}
+	return slices.Clone(out), nil
 }
 
-// appendFrame appends to dst, which is empty, what a frame holds: more than maxBatch only where that is too much. It
+// appendFrame appends to dst, which is empty, what a frame holds, and stops where that is more than most bytes. It
 // declines what is no single frame in the usual form.
-func appendFrame(dst, src []byte) (_ []byte, ok bool) {
+func appendFrame(dst, src []byte, most int) (_ []byte, ok bool) {
 	if len(src) < 7 || binary.LittleEndian.Uint32(src) != frameMagic {
 		return dst, false
 	}
 	flags, largest := src[4], 0
-	if flags>>6 != frameVersion>>6 || flags&(frameReserved|frameDictID) != 0 {
+	if flags>>6 != frameVersion || flags&(frameReserved|frameDictID) != 0 {
 		return dst, false
 	}
 	switch src[5] { // the other bits are reserved
@@ -109,7 +108,7 @@ func appendFrame(dst, src []byte) (_ []byte, ok bool) {
 			if flags&frameSum != 0 {
 				sum = 4
 			}
-			return dst, !plain && len(src) == sum && (declared == 0 || declared == uint64(len(dst)))
+			return dst, !plain && len(src) == sum && (flags&frameSize == 0 || declared == uint64(len(dst)))
 		}
 		if size > len(src) || size > largest {
 			return dst, false
@@ -128,7 +127,7 @@ func appendFrame(dst, src []byte) (_ []byte, ok bool) {
 			}
 			dst = dst[:before+n]
 		}
-		if len(dst) > maxBatch {
+		if len(dst) > most {
 			return dst, true
 		}
 		src = src[size:]

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -84,14 +85,14 @@ func TestLz4IsReadAsTheClientReadsIt(t *testing.T) {
 				options = append(options, lz4.SizeOption(uint64(size)))
 			}
 			f := frame(t, data, options...)
-			if got, ok := appendFrame(nil, f); !ok || !bytes.Equal(got, data) {
+			if got, ok := appendFrame(nil, f, maxBatch); !ok || !bytes.Equal(got, data) {
 				t.Fatalf("%d bytes in the usual form: %v, %d bytes", size, ok, len(got))
 			}
 			frames = append(frames, f)
 		}
 	}
 	chain := linked("0123456789")
-	if got, ok := appendFrame(nil, chain); !ok || string(got) != "01234567890123hello" {
+	if got, ok := appendFrame(nil, chain, maxBatch); !ok || string(got) != "01234567890123hello" {
 		t.Fatalf("linked blocks: %v, %q", ok, got)
 	}
 	frames = append(frames, chain, frame(t, text(r, 9000), lz4.LegacyOption(true)), slices.Concat(frames[8], frames[12]))
@@ -146,6 +147,22 @@ func TestALaterBatchLeavesAnEarlierOneAlone(t *testing.T) {
 	}
 }
 
+// As large as it may be it is read; of a larger one no more than a block is read beyond that.
+func TestABatchThatWouldBecomeTooLargeIsRefused(t *testing.T) {
+	d := newDecompressor()
+	d.most = 100_000
+	for _, size := range []int{100_000, 100_001, 10_000_000} {
+		f := frame(t, make([]byte, size), lz4.BlockSizeOption(lz4.Block64Kb))
+		got, err := d.Decompress(f, kgo.CodecLz4)
+		if tooLarge := size > d.most; errors.Is(err, kgo.ErrMaxDecompress) != tooLarge || !tooLarge && len(got) != size {
+			t.Errorf("of %d bytes %d are read, and it says: %v", size, len(got), err)
+		}
+		if part, ok := appendFrame(nil, f, d.most); !ok || len(part) > d.most+64<<10 {
+			t.Errorf("of %d bytes %d were read (%t)", size, len(part), ok)
+		}
+	}
+}
+
 func FuzzDecompress(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 1))
 	f.Add(frame(f, text(r, 100)))
@@ -156,7 +173,7 @@ func FuzzDecompress(f *testing.F) {
 
 // wantAsTheClient fails where what may be a broken frame is not declined, and read otherwise than the client reads it.
 func wantAsTheClient(t *testing.T, src []byte) {
-	got, ok := appendFrame(nil, src)
+	got, ok := appendFrame(nil, src, maxBatch)
 	if !ok {
 		return
 	}
