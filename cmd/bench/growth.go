@@ -78,7 +78,8 @@ type costs struct {
 
 // input is a history, and what happens after it.
 type input struct {
-	raw       contender.Raw // of what happens
+	first     contender.Raw // of what happens at first: a few sign-ins of each partition
+	raw       contender.Raw // of what happens then
 	templates []history.Template
 	copies    int
 	judged    map[string]bool // the sign-ins of the first copy, and whether the query returns them
@@ -146,8 +147,12 @@ func (g *growth) input(ctx context.Context, s setup) (*input, error) {
 	}
 	name := fmt.Sprintf("%sinput.%d", growthPrefix, len(g.inputs))
 	past := contender.Raw{Broker: g.broker, Topic: name + ".past", Dir: g.dir}
-	in := &input{raw: contender.Raw{Broker: g.broker, Topic: name + ".present", SignIns: g.signIns(s), Dir: g.dir}}
-	for _, topic := range []string{past.Topic, in.raw.Topic} {
+	in := &input{
+		first:  contender.Raw{Broker: g.broker, Topic: name + ".first", SignIns: firstSignIns, Dir: g.dir},
+		raw:    contender.Raw{Broker: g.broker, Topic: name + ".present", SignIns: g.signIns(s), Dir: g.dir},
+		judged: make(map[string]bool),
+	}
+	for _, topic := range []string{past.Topic, in.first.Topic, in.raw.Topic} {
 		if err := g.broker.Create(ctx, topic, corpus.Partitions); err != nil {
 			return nil, err
 		}
@@ -179,8 +184,12 @@ func (g *growth) input(ctx context.Context, s setup) (*input, error) {
 		g.wrong = append(g.wrong, fmt.Sprintf("the history of %+v: %d of the query's rows missing, %d made up, %d doubled", s, f.missing, f.madeUp, f.doubled))
 	}
 	in.copies = (s.users + len(in.templates) - 1) / len(in.templates)
-	if in.judged, err = made.WritePresent(ctx, g.broker.Addr, in.raw.Topic, in.raw.SignIns, in.pick(s)); err != nil {
-		return nil, err
+	for _, raw := range []contender.Raw{in.first, in.raw} {
+		judged, err := made.WritePresent(ctx, g.broker.Addr, raw.Topic, raw.SignIns, in.pick(s))
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(in.judged, judged)
 	}
 	g.logf("made %d sign-ins of history and %d after it, %d of which the query judges, in %s", made.SignIns, in.raw.SignIns, len(in.judged), time.Since(began).Round(100*time.Millisecond))
 	g.inputs[s] = in
@@ -219,7 +228,13 @@ func (g *growth) run(ctx context.Context, s setup, c *costs) error {
 	if err := history.Fill(ctx, g.broker, i.Topic("baseline"), i.Topic("signins"), i.Flow().Second.Group, in.templates, in.copies); err != nil {
 		return err
 	}
-	restored, _, restoring, err := restore(ctx, i, quiet)
+	first := w.Instance(in.first, name)
+	restored, _, restoring, err := restore(ctx, first, func(ctx context.Context, p *process.Process) error {
+		if _, err := first.Watch(ctx, p); err != nil {
+			return err
+		}
+		return quiet(ctx, p)
+	})
 	if err != nil {
 		return err
 	}

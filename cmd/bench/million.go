@@ -18,8 +18,9 @@ import (
 // manyUsers is how many users the targets of a large state are for.
 const manyUsers = 1_000_000
 
-// firstSignIns are so many that each partition has some.
-const firstSignIns = 5_000
+// firstSignIns are so many that each partition has some. The offsets that a history is filled in with are not prtwatch's
+// own: it trusts no state beside them, and would restore all of it at each start until it has committed some.
+const firstSignIns = 1_000
 
 // million is the measurement of a large state.
 type million struct {
@@ -114,18 +115,16 @@ func (m *million) turn(ctx context.Context, turn int) error {
 	}
 	m.logf("wrote %d profiles of %.0f bytes in %s", m.copies*len(m.templates), history.Size(m.templates), time.Since(began).Round(100*time.Millisecond))
 	// With the stage that restores alone: the other one would begin to judge.
-	took, usage, _, err := restore(ctx, i, nil)
+	took, usage, _, err := restore(ctx, i, nil, "--only", "detect")
 	if err != nil {
 		return err
 	}
 	m.full, m.restorePeak = append(m.full, took.Seconds()), append(m.restorePeak, float64(usage.Peak)/1e6)
 	m.logf("restored whole in %.2f s, %.2f s of CPU, %d MB", took.Seconds(), usage.CPU.Seconds(), usage.Peak/1e6)
-	// The offsets that the history was filled in with are not prtwatch's own: it trusts no state beside them, and would
-	// restore all again until it has committed some.
 	if _, _, err := judge(ctx, m.prtwatch().Instance(m.first, name)); err != nil {
 		return err
 	}
-	if took, usage, _, err = restore(ctx, i, nil); err != nil {
+	if took, usage, _, err = restore(ctx, i, nil, "--only", "detect"); err != nil {
 		return err
 	}
 	m.restart = append(m.restart, took.Seconds())
@@ -153,10 +152,10 @@ func (m *million) turn(ctx context.Context, turn int) error {
 
 // restore starts an instance, waits until it is ready and then for what then waits for, if anything, and stops
 // it. It returns besides how many bytes that wrote to the disk.
-func restore(ctx context.Context, i *contender.Instance, then func(context.Context, *process.Process) error) (took time.Duration, u process.Usage, written int64, err error) {
+func restore(ctx context.Context, i *contender.Instance, then func(context.Context, *process.Process) error, args ...string) (took time.Duration, u process.Usage, written int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	p, err := i.Start("--only", "detect")
+	p, err := i.Start(args...)
 	if err != nil {
 		return took, u, 0, err
 	}

@@ -46,8 +46,8 @@ func (b *bench) table(ctx context.Context) error {
 	}
 	taken := make([]figures, len(contenders))
 	if !b.quick {
-		// A broker that has just started spends more on compiling itself than on what it is asked: after the
-		// second of these turns that is a quarter of its CPU still.
+		// A broker that has just started spends more on compiling itself than on what it is asked: in the second
+		// of these turns that is a third of its CPU still.
 		b.logf("%d turns that do not count, until the broker is warm", warmTurns)
 		for turn := range warmTurns {
 			for _, c := range contenders {
