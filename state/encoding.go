@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // profileVersion leads every encoded profile. The encoding is
@@ -13,14 +14,23 @@ import (
 //	version, flags (bit 0: the offset follows at which the profile was made, an
 //	    unsigned varint above 0; for brokers without transactions, see Profile.Carry)
 //	the newest hour as a varint; every other hour is a distance back from it
-//	addresses, then ASNs: count, key lengths, keys, hours, then for each the length of
-//	    its bitmap without the zero bytes at its end, and the bitmap (see hours.go)
+//	addresses, then ASNs: count, for each key how many bytes it begins with like the one
+//	    before it and how many more it has, those of all, hours, then for each the length
+//	    of its bitmap without the zero bytes at its end, and the bitmap (see hours.go)
 //	alerts: count, hours, ids
 //	evicted: count, and hour and number of each
 //
 // with unsigned varints where nothing else is said. What is too old to be kept is left
 // out, keys are sorted, so equal profiles are equal bytes.
-const profileVersion = 1
+//
+// Version 1, which is read too, had addresses as their text, and keys whole behind their lengths.
+const (
+	profileVersion = 2
+	textVersion    = 1
+)
+
+// readable reports whether a version is one that is read.
+func readable(version byte) bool { return version == profileVersion || version == textVersion }
 
 // carries is the flag of a profile that carries an offset.
 const carries = 1
@@ -32,7 +42,7 @@ const MaxProfileBytes = 900 << 10
 // largestProfile returns how long the encoding of one profile can get under the limits.
 func (l *limits) largestProfile() int {
 	const hour = 3 // a distance of up to two million hours
-	network := 1 + maxKey + hour + 2 + (l.span()+7)/8
+	network := 2 + maxKey + hour + 2 + (l.span()+7)/8
 	return 2 + binary.MaxVarintLen64 + 3*binary.MaxVarintLen32 + (l.maxIPs+l.maxASNs)*network +
 		2 + maxAlerts*(hour+binary.MaxVarintLen32+16) + 2 + (l.span()+1)*(hour+binary.MaxVarintLen32)
 }
@@ -70,11 +80,16 @@ func (p *Profile) appendTo(dst []byte) []byte {
 
 func (n *networks) appendTo(dst []byte, base int64, span int) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(n.keys)))
+	last := ""
 	for _, k := range n.keys {
-		dst = binary.AppendUvarint(dst, uint64(len(k)))
+		like := commonPrefix(last, k)
+		dst = append(dst, byte(like), byte(len(k)-like)) // maxKey bounds both
+		last = k
 	}
+	last = ""
 	for _, k := range n.keys {
-		dst = append(dst, k...)
+		dst = append(dst, k[commonPrefix(last, k):]...)
+		last = k
 	}
 	for _, hour := range n.newest {
 		dst = binary.AppendUvarint(dst, uint64(base-int64(hour)))
@@ -98,8 +113,9 @@ func (n *networks) appendTo(dst []byte, base int64, span int) []byte {
 // they no longer keep is dropped. It keeps nothing of data and survives any bytes.
 func decodeProfile(data []byte, l *limits) (*Profile, error) {
 	r := reader{data: data}
-	if v := r.byte(); v != profileVersion && r.err == nil {
-		return nil, fmt.Errorf("profile has version %d, this program reads version %d", v, profileVersion)
+	v := r.byte()
+	if r.err == nil && !readable(v) {
+		return nil, fmt.Errorf("profile has version %d, this program reads versions %d and %d", v, textVersion, profileVersion)
 	}
 	offset := r.offset()
 	base := r.varint()
@@ -108,8 +124,8 @@ func decodeProfile(data []byte, l *limits) (*Profile, error) {
 	}
 	p := newProfile(l)
 	p.newest, p.offset = int32(base), offset
-	r.networks(&p.ips, base, l.span())
-	r.networks(&p.asns, base, l.span())
+	r.networks(&p.ips, base, l.span(), v)
+	r.networks(&p.asns, base, l.span(), v)
 	r.alerts(p, base)
 	r.evicted(p, base)
 	if len(r.data) > 0 {
@@ -128,7 +144,7 @@ func decodeProfile(data []byte, l *limits) (*Profile, error) {
 // carries none, or is none. Only the beginning of value is looked at.
 func Carried(value []byte) int64 {
 	r := reader{data: value}
-	if r.byte() != profileVersion {
+	if !readable(r.byte()) {
 		return 0
 	}
 	return r.offset()
@@ -141,7 +157,7 @@ func Bare(value []byte) []byte {
 	}
 	r := reader{data: value[1:]}
 	r.offset()
-	return append([]byte{profileVersion, 0}, r.data...)
+	return append([]byte{value[0], 0}, r.data...)
 }
 
 // offset reads the flags, and the offset where they say that there is one.
@@ -222,33 +238,28 @@ func (r *reader) hour(base int64) int32 {
 }
 
 // networks reads one kind of networks, keeping those within span of base.
-func (r *reader) networks(n *networks, base int64, span int) {
+func (r *reader) networks(n *networks, base int64, span int, version byte) {
 	// Every network takes three bytes at least, which bounds what a lie can allocate.
 	count := int(r.upTo(uint64(min(len(r.data)/3, maxMaxIPs)), "number of networks"))
 	if count == 0 {
 		return
 	}
-	n.keys = make([]string, count)
-	n.newest = make([]int32, count)
-	n.before = make([]uint64, count*n.words)
-	ends := make([]int, count)
-	total := 0
-	for i := range ends {
-		total += int(r.upTo(maxKey, "length of a key"))
-		ends[i] = total
+	if version == textVersion {
+		n.keys = r.wholeKeys(count)
+	} else {
+		n.keys = r.keys(count)
 	}
-	text, start := string(r.bytes(total)), 0
+	for i := 1; i < len(n.keys); i++ {
+		if n.keys[i-1] >= n.keys[i] {
+			r.fail("keys out of order")
+		}
+	}
 	if r.err != nil {
+		n.keys = nil
 		return
 	}
-	for i, end := range ends {
-		n.keys[i] = text[start:end]
-		if i > 0 && n.keys[i-1] >= n.keys[i] {
-			r.fail("keys out of order")
-			return
-		}
-		start = end
-	}
+	n.newest = make([]int32, count)
+	n.before = make([]uint64, count*n.words)
 	for i := range n.newest {
 		n.newest[i] = r.hour(base)
 	}
@@ -262,7 +273,75 @@ func (r *reader) networks(n *networks, base int64, span int) {
 		}
 		trimHours(hours, span-int(base-int64(n.newest[i])))
 	}
+	if version == textVersion {
+		n.convertKeys()
+	}
 	n.prune(base - int64(span))
+}
+
+// keys reads so many keys, of which only what is not like the one before it is written.
+func (r *reader) keys(count int) []string {
+	lengths := r.bytes(2 * count)
+	total := 0
+	for _, n := range lengths {
+		total += int(n)
+	}
+	var text strings.Builder // one allocation for all of them
+	text.Grow(total)
+	keys := make([]string, count)
+	last := ""
+	for i := range len(lengths) / 2 {
+		like, more := int(lengths[2*i]), int(lengths[2*i+1])
+		if like > len(last) || like+more > maxKey {
+			r.fail("length of a key out of range")
+			return nil
+		}
+		start := text.Len()
+		text.WriteString(last[:like])
+		text.Write(r.bytes(more))
+		last = text.String()[start:]
+		keys[i] = last
+	}
+	return keys
+}
+
+// wholeKeys reads the keys of textVersion.
+func (r *reader) wholeKeys(count int) []string {
+	lengths := make([]int, count)
+	for i := range lengths {
+		lengths[i] = int(r.upTo(maxKey, "length of a key"))
+	}
+	keys := make([]string, count)
+	for i, length := range lengths {
+		keys[i] = string(r.bytes(length))
+	}
+	return keys
+}
+
+// convertKeys makes keys of textVersion those of today, and puts them in their order.
+func (n *networks) convertKeys() {
+	old := *n
+	*n = networks{words: old.words}
+	for i, text := range old.keys {
+		key := []byte(text)
+		if text == "" || text[0] != hashedKey {
+			key = appendKey(nil, text)
+		}
+		at, _ := n.find(key)
+		n.insert(at, string(key), old.newest[i])
+		copy(n.hours(at), old.hours(i))
+	}
+}
+
+// commonPrefix returns how many bytes a and b begin with alike.
+func commonPrefix(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
 }
 
 func (r *reader) alerts(p *Profile, base int64) {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/hex"
 	"flag"
 	"os"
@@ -25,8 +26,8 @@ func golden() *Profile {
 	return p
 }
 
-func TestVersion1ReadsAndWritesAsItAlwaysDid(t *testing.T) {
-	const file = "testdata/profile-v1.hex"
+func TestVersion2ReadsAndWritesAsItAlwaysDid(t *testing.T) {
+	const file = "testdata/profile-v2.hex"
 	p := golden()
 	got := hex.EncodeToString(p.appendTo(nil)) + "\n"
 	if *rewrite {
@@ -41,13 +42,27 @@ func TestVersion1ReadsAndWritesAsItAlwaysDid(t *testing.T) {
 	if got != string(want) {
 		t.Errorf("the encoding changed: raise profileVersion and keep reading this one\ngot  %swant %s", got, want)
 	}
-	data, err := hex.DecodeString(strings.TrimSpace(string(want)))
+	sameAsGolden(t, file)
+}
+
+func TestVersion1IsRead(t *testing.T) { sameAsGolden(t, "testdata/profile-v1.hex") }
+
+func sameAsGolden(t *testing.T, file string) {
+	p := golden()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	q, err := decodeProfile(data, p.limits)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got, want := q.appendTo(nil), p.appendTo(nil); !bytes.Equal(got, want) {
+		t.Errorf("it is written again as %x, want %x", got, want)
 	}
 	for _, to := range []int32{490_000, 490_036, 490_175, 490_400} {
 		if got, want := answers(q, to-200, to), answers(p, to-200, to); got != want {
@@ -61,7 +76,7 @@ func TestVersion1ReadsAndWritesAsItAlwaysDid(t *testing.T) {
 
 func TestAProfileOfAnotherVersionIsNamed(t *testing.T) {
 	_, err := decodeProfile([]byte{9, 0, 0}, kql())
-	if err == nil || !strings.Contains(err.Error(), "version 9") || !strings.Contains(err.Error(), "version 1") {
+	if err == nil || !strings.Contains(err.Error(), "version 9") || !strings.Contains(err.Error(), "versions 1 and 2") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -110,8 +125,9 @@ func FuzzDecodingAProfileNeverPanicsAndWhatItAcceptsIsStable(f *testing.F) {
 	f.Add(golden().appendTo(nil))
 	f.Add(newProfile(l).appendTo(nil))
 	f.Add(typical(l).appendTo(nil))
+	f.Add([]byte{2, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Add([]byte{1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
-	f.Add([]byte{1, 0, 0x30, 0, 0, 0, 1, 0x0e, 0x30}) // evicted, and nothing seen
+	f.Add([]byte{2, 0, 0x30, 0, 0, 0, 1, 0x0e, 0x30}) // evicted, and nothing seen
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := decodeProfile(data, l)
 		if err != nil {

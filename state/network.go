@@ -2,6 +2,7 @@ package state
 
 import (
 	"crypto/sha256"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -10,17 +11,34 @@ import (
 // number is far shorter; a text that did not parse may be anything.
 const maxKey = 64
 
-// hashedKey tags a key that is the SHA-256 of a longer text. No UTF-8 text starts with it.
-const hashedKey = "\xff"
+// A key begins with one of these where it is not the text itself. No UTF-8 text does.
+const (
+	ipv4Key   = 0xfc // and the address's 4 bytes
+	ipv6Key   = 0xfd // and the address's 16 bytes
+	hashedKey = 0xff // and the SHA-256 of a text
+	firstTag  = 0xf8 // a text that begins with this or more is hashed
+)
 
-// networkKey bounds the text of a network without making two texts one: a long one, and
-// one that carries the tag itself, becomes the tag and its SHA-256.
-func networkKey(text string) string {
-	if len(text) <= maxKey && !strings.HasPrefix(text, hashedKey) {
-		return text
+// appendKey appends what a network is kept as, without making two texts one. An address in its
+// canonical text is its bytes, for addresses are most of a profile; a text that is long, or
+// begins like a tag, is its SHA-256.
+func appendKey(dst []byte, text string) []byte {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		var canonical [maxKey]byte
+		if string(addr.AppendTo(canonical[:0])) == text {
+			if addr.Is4() {
+				b := addr.As4()
+				return append(append(dst, ipv4Key), b[:]...)
+			}
+			b := addr.As16()
+			return append(append(dst, ipv6Key), b[:]...)
+		}
+	}
+	if len(text) <= maxKey && (text == "" || text[0] < firstTag) {
+		return append(dst, text...)
 	}
 	sum := sha256.Sum256([]byte(text))
-	return hashedKey + string(sum[:])
+	return append(append(dst, hashedKey), sum[:]...)
 }
 
 // networks are the addresses or the ASNs of one user, in the order of their keys: columns,
@@ -32,14 +50,15 @@ type networks struct {
 	before []uint64 // words for each key, see hours.go
 }
 
-func (n *networks) find(key string) (int, bool) { return slices.BinarySearch(n.keys, key) }
+func (n *networks) find(key []byte) (int, bool) {
+	return slices.BinarySearchFunc(n.keys, key, func(held string, key []byte) int { return strings.Compare(held, string(key)) })
+}
 
 func (n *networks) hours(i int) []uint64 { return n.before[i*n.words : (i+1)*n.words] }
 
 // insert adds a network that was seen in one hour.
 func (n *networks) insert(i int, key string, hour int32) {
-	// The caller's text may be a piece of a whole Kafka message.
-	n.keys = slices.Insert(n.keys, i, strings.Clone(key))
+	n.keys = slices.Insert(n.keys, i, key)
 	n.newest = slices.Insert(n.newest, i, hour)
 	n.before = append(n.before, make([]uint64, n.words)...)
 	copy(n.before[(i+1)*n.words:], n.before[i*n.words:])

@@ -79,7 +79,8 @@ func (p *Profile) KnownIP(ip string, from, to int32) bool { return p.known(&p.ip
 func (p *Profile) KnownASN(asn string, from, to int32) bool { return p.known(&p.asns, asn, from, to) }
 
 func (p *Profile) known(n *networks, text string, from, to int32) bool {
-	i, ok := n.find(networkKey(text))
+	var key [maxKey]byte
+	i, ok := n.find(appendKey(key[:0], text))
 	if !ok {
 		return false
 	}
@@ -111,13 +112,14 @@ func (p *Profile) advance(hour int32) {
 }
 
 func (p *Profile) see(n *networks, most int, text string, hour int32) {
-	key := networkKey(text)
+	var scratch [maxKey]byte
+	key := appendKey(scratch[:0], text)
 	i, ok := n.find(key)
 	if ok {
 		p.changed = n.set(i, hour) || p.changed
 		return
 	}
-	n.insert(i, key, hour)
+	n.insert(i, string(key), hour)
 	p.changed = true
 	for len(n.keys) > most {
 		oldest := n.longestUnseen()

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -14,7 +15,7 @@ import (
 type profile struct {
 	carried int64 // the offset that it was made at; -1 where it says none
 	newest  int64
-	ips     []network // by rising key
+	ips     []network // by their keys
 	asns    []network
 	alerts  []remembered
 	evicted int // networks that were given up
@@ -32,12 +33,12 @@ type remembered struct {
 	hour int64
 }
 
-// decode reads version 1 of a profile: version and flags, a byte each (bit 0: an unsigned
+// decode reads version 2 of a profile: version and flags, a byte each (bit 0: an unsigned
 // varint follows, the offset that it was made at), the newest hour, addresses, ASNs, alerts
 // and evictions. It is strict: what the one right encoder would not write is an error.
 func decode(data []byte) (*profile, error) {
 	c := cursor{data: data}
-	if version := c.byte(); version != 1 && c.err == nil {
+	if version := c.byte(); version != 2 && c.err == nil {
 		return nil, fmt.Errorf("it has version %d", version)
 	}
 	p := &profile{carried: -1}
@@ -128,19 +129,28 @@ func (c *cursor) count(least int) int {
 	return int(n)
 }
 
-// networks reads columns: lengths of keys, keys, newest hours as distances back from base,
-// bitmaps. Bit k of a bitmap is the hour k+1 before the network's newest.
+// networks reads columns: for each key how many bytes it has in common with the one before it
+// and how many of its own, those, newest hours as distances back from base, bitmaps. Bit k of a
+// bitmap is the hour k+1 before the network's newest.
 func (c *cursor) networks(base int64) []network {
 	list := make([]network, c.count(3))
-	lengths := make([]int, len(list))
-	for i := range list {
-		lengths[i] = int(min(c.unsigned(), 1<<20))
-	}
-	for i := range list {
-		list[i].key = string(c.take(lengths[i]))
-		if i > 0 && list[i-1].key >= list[i].key {
+	lengths := c.take(2 * len(list))
+	before := ""
+	for i := range lengths[:len(lengths)/2] {
+		common := int(lengths[2*i])
+		if common > len(before) {
+			c.fail("a key has more in common with the one before it than that is long")
+			return nil
+		}
+		own := string(c.take(int(lengths[2*i+1])))
+		key := before[:common] + own
+		if i > 0 && before >= key {
 			c.fail("its keys are out of order")
 		}
+		if common < len(before) && own != "" && before[common] == own[0] {
+			c.fail("a key has more in common with the one before it than it says")
+		}
+		list[i].key, before = networkText(key), key
 	}
 	for i := range list {
 		list[i].hours = []int64{base - int64(c.unsigned())}
@@ -157,6 +167,16 @@ func (c *cursor) networks(base int64) []network {
 		}
 	}
 	return list
+}
+
+// networkText is the text of a network that is kept as this key.
+func networkText(key string) string {
+	switch {
+	case len(key) == 5 && key[0] == 0xfc, len(key) == 17 && key[0] == 0xfd:
+		addr, _ := netip.AddrFromSlice([]byte(key[1:]))
+		return addr.String()
+	}
+	return key
 }
 
 func uuidText(b []byte) string {

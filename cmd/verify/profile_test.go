@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ import (
 
 // encode writes what decode reads.
 func encode(p *profile) []byte {
-	b := []byte{1, 0}
+	b := []byte{2, 0}
 	if p.carried >= 0 {
 		b[1] = 1
 		b = binary.AppendUvarint(b, uint64(p.carried))
@@ -39,12 +40,22 @@ func encode(p *profile) []byte {
 
 func encodeNetworks(b []byte, newest int64, list []network) []byte {
 	b = binary.AppendUvarint(b, uint64(len(list)))
+	var own []byte // of all keys
+	before := ""
 	for _, n := range list {
-		b = binary.AppendUvarint(b, uint64(len(n.key)))
+		key := n.key
+		if addr, err := netip.ParseAddr(key); err == nil {
+			key = map[bool]string{true: "\xfc", false: "\xfd"}[addr.Is4()] + string(addr.AsSlice())
+		}
+		common := 0
+		for common < min(len(key), len(before)) && key[common] == before[common] {
+			common++
+		}
+		b = append(b, byte(common), byte(len(key)-common))
+		own = append(own, key[common:]...)
+		before = key
 	}
-	for _, n := range list {
-		b = append(b, n.key...)
-	}
+	b = append(b, own...)
 	for _, n := range list {
 		b = binary.AppendUvarint(b, uint64(newest-n.hours[0]))
 	}
@@ -84,7 +95,7 @@ func TestProfilesAreReadAsTheyWereWritten(t *testing.T) {
 			}
 		}
 		for what, damaged := range map[string][]byte{
-			"a byte too many": append(bytes.Clone(r.Value), 0), "another version": append([]byte{2}, r.Value[1:]...), "unknown flags": append([]byte{1, 2}, r.Value[2:]...),
+			"a byte too many": append(bytes.Clone(r.Value), 0), "another version": append([]byte{1}, r.Value[1:]...), "unknown flags": append([]byte{2, 2}, r.Value[2:]...),
 		} {
 			if _, err := decode(damaged); err == nil {
 				t.Errorf("%s: a profile with %s was read", r.Key, what)
