@@ -14,7 +14,7 @@ import (
 type Config struct {
 	// Dir is the folder of the store; it is made where it is missing. One process at a time.
 	Dir string `koanf:"dir"`
-	// Cache bounds the memory for decoded profiles and, a quarter of it, Pebble's own cache
+	// Cache bounds the memory for decoded profiles and, half of it, Pebble's own cache
 	// and memtables.
 	Cache ByteSize `koanf:"cache"`
 	// Lateness is how far behind its user's newest hour a sign-in is still judged exactly,
@@ -104,9 +104,9 @@ type limits struct {
 // span is how many hours before the newest one are kept.
 func (l *limits) span() int { return l.window + l.lateness }
 
-// words is how many words of 64 hours the span takes.
-func (l *limits) words() int { return (l.span() + 63) / 64 }
-
 func newLimits(c Config, window int) *limits {
 	return &limits{window: window, lateness: int(c.Lateness / time.Hour), maxIPs: c.MaxIPs, maxASNs: c.MaxASNs}
 }
+
+// expired reports whether an hour is not one of those that are kept before now.
+func (l *limits) expired(hour int64, now int32) bool { return hour < int64(now)-int64(l.span()) }

@@ -1,12 +1,12 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 )
 
 // profileVersion leads every encoded profile. The encoding is
@@ -79,32 +79,28 @@ func (p *Profile) appendTo(dst []byte) []byte {
 }
 
 func (n *networks) appendTo(dst []byte, base int64, span int) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(n.keys)))
-	last := ""
-	for _, k := range n.keys {
-		like := commonPrefix(last, k)
-		dst = append(dst, byte(like), byte(len(k)-like)) // maxKey bounds both
-		last = k
+	dst = binary.AppendUvarint(dst, uint64(n.len()))
+	var last []byte
+	for i := range n.newest {
+		key := n.keys.at(i)
+		like := commonPrefix(last, key)
+		dst = append(dst, byte(like), byte(len(key)-like)) // maxKey bounds both
+		last = key
 	}
-	last = ""
-	for _, k := range n.keys {
-		dst = append(dst, k[commonPrefix(last, k):]...)
-		last = k
+	last = nil
+	for i := range n.newest {
+		key := n.keys.at(i)
+		dst = append(dst, key[commonPrefix(last, key):]...)
+		last = key
 	}
 	for _, hour := range n.newest {
 		dst = binary.AppendUvarint(dst, uint64(base-int64(hour)))
 	}
-	for i := range n.keys {
-		hours := n.hours(i)
-		// Bits that fell out of the user's span stay in memory, where reading skips them.
-		keep := span - int(base-int64(n.newest[i]))
-		size := (highestHour(hours, 0, keep-1) + 8) / 8
-		dst = binary.AppendUvarint(dst, uint64(size))
-		end := len(dst) + size
-		for w := 0; len(dst) < end; w++ {
-			dst = binary.LittleEndian.AppendUint64(dst, hours[w]&between(w, 0, keep-1))
-		}
-		dst = dst[:end]
+	var scratch [128]byte
+	for i, hour := range n.newest {
+		// Hours that fell out of the user's span stay in memory, where reading skips them.
+		hours := appendHours(scratch[:0], n.before.at(i), span-int(base-int64(hour)))
+		dst = append(binary.AppendUvarint(dst, uint64(len(hours))), hours...)
 	}
 	return dst
 }
@@ -123,7 +119,7 @@ func decodeProfile(data []byte, l *limits) (*Profile, error) {
 		r.fail("newest hour out of range")
 	}
 	p := newProfile(l)
-	p.newest, p.offset = int32(base), offset
+	p.newest, p.offset, p.encoded = int32(base), offset, len(data)
 	r.networks(&p.ips, base, l.span(), v)
 	r.networks(&p.asns, base, l.span(), v)
 	r.alerts(p, base)
@@ -138,6 +134,15 @@ func decodeProfile(data []byte, l *limits) (*Profile, error) {
 		return nil, r.err
 	}
 	return p, nil
+}
+
+// newestOf returns the newest hour of an encoded profile that decodeProfile reads, and of other bytes some hour
+// or an error. Only the beginning of value is looked at.
+func newestOf(value []byte) (int64, error) {
+	r := reader{data: value}
+	r.byte()
+	r.offset()
+	return r.varint(), r.err
 }
 
 // Carried returns the offset that an encoded profile carries (see Profile.Carry): 0 where it
@@ -245,33 +250,31 @@ func (r *reader) networks(n *networks, base int64, span int, version byte) {
 		return
 	}
 	if version == textVersion {
-		n.keys = r.wholeKeys(count)
+		r.wholeKeys(n, count)
 	} else {
-		n.keys = r.keys(count)
+		r.keys(n, count)
 	}
-	for i := 1; i < len(n.keys); i++ {
-		if n.keys[i-1] >= n.keys[i] {
+	for i := 1; i < n.keys.len(); i++ {
+		if bytes.Compare(n.keys.at(i-1), n.keys.at(i)) >= 0 {
 			r.fail("keys out of order")
 		}
 	}
-	if r.err != nil {
-		n.keys = nil
-		return
-	}
-	n.newest = make([]int32, count)
-	n.before = make([]uint64, count*n.words)
+	// With room for one more: who is asked for has often come from somewhere new.
+	n.newest = make([]int32, count, count+1)
 	for i := range n.newest {
 		n.newest[i] = r.hour(base)
 	}
-	for i := range count {
-		hours := n.hours(i)
-		bitmap := r.bytes(int(r.upTo(math.MaxInt16, "length of a bitmap")))
-		for w := range hours {
-			var word [8]byte
-			n := copy(word[:], bitmap)
-			hours[w], bitmap = binary.LittleEndian.Uint64(word[:]), bitmap[n:]
-		}
-		trimHours(hours, span-int(base-int64(n.newest[i])))
+	ahead, total := *r, 0
+	for range count {
+		total += len(ahead.bitmap())
+	}
+	n.before = newColumn(count+1, total+8)
+	for _, hour := range n.newest {
+		n.before.bytes = appendHours(n.before.bytes, r.bitmap(), span-int(base-int64(hour)))
+		n.before.end()
+	}
+	if r.err != nil {
+		return // and nobody sees what is there so far
 	}
 	if version == textVersion {
 		n.convertKeys()
@@ -279,62 +282,61 @@ func (r *reader) networks(n *networks, base int64, span int, version byte) {
 	n.prune(base - int64(span))
 }
 
+// bitmap reads a length and so many bytes, without the zeros at their end.
+func (r *reader) bitmap() []byte {
+	return trimZeros(r.bytes(int(r.upTo(math.MaxInt16, "length of a bitmap"))), 0)
+}
+
 // keys reads so many keys, of which only what is not like the one before it is written.
-func (r *reader) keys(count int) []string {
+func (r *reader) keys(n *networks, count int) {
 	lengths := r.bytes(2 * count)
 	total := 0
-	for _, n := range lengths {
-		total += int(n)
+	for _, length := range lengths {
+		total += int(length)
 	}
-	var text strings.Builder // one allocation for all of them
-	text.Grow(total)
-	keys := make([]string, count)
-	last := ""
+	n.keys = newColumn(count+1, total+maxKey/2)
+	var last []byte
 	for i := range len(lengths) / 2 {
 		like, more := int(lengths[2*i]), int(lengths[2*i+1])
 		if like > len(last) || like+more > maxKey {
 			r.fail("length of a key out of range")
-			return nil
+			return
 		}
-		start := text.Len()
-		text.WriteString(last[:like])
-		text.Write(r.bytes(more))
-		last = text.String()[start:]
-		keys[i] = last
+		n.keys.bytes = append(append(n.keys.bytes, last[:like]...), r.bytes(more)...)
+		n.keys.end()
+		last = n.keys.at(i)
 	}
-	return keys
 }
 
 // wholeKeys reads the keys of textVersion.
-func (r *reader) wholeKeys(count int) []string {
+func (r *reader) wholeKeys(n *networks, count int) {
 	lengths := make([]int, count)
 	for i := range lengths {
 		lengths[i] = int(r.upTo(maxKey, "length of a key"))
 	}
-	keys := make([]string, count)
-	for i, length := range lengths {
-		keys[i] = string(r.bytes(length))
+	for _, length := range lengths {
+		n.keys.bytes = append(n.keys.bytes, r.bytes(length)...)
+		n.keys.end()
 	}
-	return keys
 }
 
 // convertKeys makes keys of textVersion those of today, and puts them in their order.
 func (n *networks) convertKeys() {
 	old := *n
-	*n = networks{words: old.words}
-	for i, text := range old.keys {
-		key := []byte(text)
-		if text == "" || text[0] != hashedKey {
-			key = appendKey(nil, text)
+	*n = networks{most: old.most}
+	for i, hour := range old.newest {
+		key := old.keys.at(i)
+		if len(key) == 0 || key[0] != hashedKey {
+			key = appendKey(nil, string(key))
 		}
 		at, _ := n.find(key)
-		n.insert(at, string(key), old.newest[i])
-		copy(n.hours(at), old.hours(i))
+		n.insert(at, key, hour)
+		n.before.replace(at, old.before.at(i))
 	}
 }
 
 // commonPrefix returns how many bytes a and b begin with alike.
-func commonPrefix(a, b string) int {
+func commonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
 	for i := range n {
 		if a[i] != b[i] {

@@ -180,9 +180,8 @@ func (m *model) answers(from, to int32) string {
 func answers(p *Profile, from, to int32) string {
 	out := ""
 	for i, n := range []*networks{&p.ips, &p.asns} {
-		for _, k := range n.keys {
-			// Asked by the stored key: what is hashed was asked for by its text elsewhere.
-			j, _ := n.find([]byte(k))
+		for j := range n.newest {
+			k := n.keys.at(j) // what is hashed is asked for by its text elsewhere
 			if _, _, ok := n.within(j, max(int64(from), p.floor()), int64(to)); ok {
 				out += fmt.Sprintf("%d%q ", i, k)
 			}

@@ -1,10 +1,11 @@
 package state
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"net/netip"
 	"slices"
-	"strings"
+	"sort"
 )
 
 // maxKey is how many bytes of a network's text are kept as they are. An address or an AS
@@ -44,36 +45,37 @@ func appendKey(dst []byte, text string) []byte {
 // networks are the addresses or the ASNs of one user, in the order of their keys: columns,
 // because a user has few and a profile is read far more often than it is changed.
 type networks struct {
-	words  int // of the bitmap of one network
-	keys   []string
+	most   int // bytes of the bitmap of one network
+	keys   column
 	newest []int32
-	before []uint64 // words for each key, see hours.go
+	before column // bitmaps, see hours.go
 }
+
+// newNetworks returns none, of whose hours so many are kept before the newest.
+func newNetworks(span int) networks { return networks{most: (span + 7) / 8} }
+
+func (n *networks) len() int { return len(n.newest) }
 
 func (n *networks) find(key []byte) (int, bool) {
-	return slices.BinarySearchFunc(n.keys, key, func(held string, key []byte) int { return strings.Compare(held, string(key)) })
+	return sort.Find(n.len(), func(i int) int { return bytes.Compare(key, n.keys.at(i)) })
 }
 
-func (n *networks) hours(i int) []uint64 { return n.before[i*n.words : (i+1)*n.words] }
-
 // insert adds a network that was seen in one hour.
-func (n *networks) insert(i int, key string, hour int32) {
-	n.keys = slices.Insert(n.keys, i, key)
+func (n *networks) insert(i int, key []byte, hour int32) {
+	n.keys.insert(i, key)
 	n.newest = slices.Insert(n.newest, i, hour)
-	n.before = append(n.before, make([]uint64, n.words)...)
-	copy(n.before[(i+1)*n.words:], n.before[i*n.words:])
-	clear(n.hours(i))
+	n.before.insert(i, nil)
 }
 
 func (n *networks) remove(i int) {
-	n.keys = slices.Delete(n.keys, i, i+1)
+	n.keys.remove(i)
 	n.newest = slices.Delete(n.newest, i, i+1)
-	n.before = slices.Delete(n.before, i*n.words, (i+1)*n.words)
+	n.before.remove(i)
 }
 
 // prune removes the networks that were last seen before hour floor.
 func (n *networks) prune(floor int64) {
-	for i := len(n.keys) - 1; i >= 0; i-- {
+	for i := n.len() - 1; i >= 0; i-- {
 		if int64(n.newest[i]) < floor {
 			n.remove(i)
 		}
@@ -82,32 +84,37 @@ func (n *networks) prune(floor int64) {
 
 // set records an hour, and reports whether that is news.
 func (n *networks) set(i int, hour int32) bool {
+	var scratch [128]byte
+	hours := n.before.at(i)
 	switch d := int64(hour) - int64(n.newest[i]); {
 	case d == 0:
 		return false
 	case d > 0:
-		shiftHours(n.hours(i), int(d))
+		n.before.replace(i, shiftHours(scratch[:0], hours, int(d), n.most))
 		n.newest[i] = hour
-		return true
 	default:
 		k := int(-d) - 1
-		w := &n.before[i*n.words+k/64]
-		if *w&(1<<(k%64)) != 0 {
+		if k/8 < len(hours) && hours[k/8]&(1<<(k%8)) != 0 {
 			return false
 		}
-		*w |= 1 << (k % 64)
-		return true
+		changed := append(scratch[:0], hours...)
+		for len(changed) <= k/8 {
+			changed = append(changed, 0)
+		}
+		changed[k/8] |= 1 << (k % 8)
+		n.before.replace(i, changed)
 	}
+	return true
 }
 
 // within returns the first and last hour of [from, to] in which network i was seen.
 func (n *networks) within(i int, from, to int64) (first, last int64, ok bool) {
-	newest, hours := int64(n.newest[i]), n.hours(i)
+	newest, hours := int64(n.newest[i]), n.before.at(i)
 	if from > to || newest < from {
 		return 0, 0, false
 	}
 	// Hours beyond the bitmap are as good as its end; clamped so that they fit an int.
-	lo, hi := newest-1-to, min(newest-1-from, int64(n.words*64-1))
+	lo, hi := newest-1-to, min(newest-1-from, int64(8*n.most))
 	last = newest
 	if lo >= 0 {
 		k := -1
@@ -138,11 +145,5 @@ func (n *networks) longestUnseen() int {
 	return oldest
 }
 
-// size estimates the memory in bytes.
-func (n *networks) size() int {
-	size := cap(n.keys)*16 + cap(n.newest)*4 + cap(n.before)*8
-	for _, k := range n.keys {
-		size += len(k)
-	}
-	return size
-}
+// size is how many bytes of memory they take.
+func (n *networks) size() int { return n.keys.size() + 4*cap(n.newest) + n.before.size() }

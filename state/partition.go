@@ -158,6 +158,10 @@ func (p *Partition) Sweep(now int32, most int) (ended bool, err error) {
 			if err != nil {
 				return errors.Join(err, iter.Close())
 			}
+			// Nearly everyone was here lately, which is seen without reading all of his profile.
+			if newest, err := newestOf(value); err == nil && !p.store.limits.expired(newest, now) {
+				continue
+			}
 			profile, err := decodeProfile(value, p.store.limits)
 			if err != nil {
 				return errors.Join(err, iter.Close())
@@ -278,7 +282,9 @@ func (p *Partition) Changes() iter.Seq2[string, []byte] {
 // those, and so does who asks for a user whose time is up and then teaches nothing.
 func (e *entry) encode() []byte {
 	if e.encoded == nil && !e.profile.empty() {
-		e.encoded = e.profile.appendTo(nil)
+		const more = 2 * maxKey // a new network or two
+		e.encoded = e.profile.appendTo(make([]byte, 0, e.profile.encoded+more))
+		e.profile.encoded = len(e.encoded)
 	}
 	return e.encoded
 }

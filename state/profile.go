@@ -34,6 +34,8 @@ type Profile struct {
 	// for, by the partition's event time; noHorizon where that is not known. It is not encoded.
 	horizon int32
 
+	encoded int // bytes that the encoding had when it was last made or read
+
 	offset int64 // that the encoding carries; 0 is none
 	carry  int64 // what offset becomes when the profile has changed
 
@@ -55,11 +57,11 @@ type evicted struct {
 const noHorizon = math.MinInt32
 
 func newProfile(l *limits) *Profile {
-	return &Profile{limits: l, horizon: noHorizon, ips: networks{words: l.words()}, asns: networks{words: l.words()}}
+	return &Profile{limits: l, horizon: noHorizon, ips: newNetworks(l.span()), asns: newNetworks(l.span())}
 }
 
 // seen reports whether there is any network, and so a newest hour.
-func (p *Profile) seen() bool { return len(p.ips.keys) > 0 || len(p.asns.keys) > 0 }
+func (p *Profile) seen() bool { return p.ips.len() > 0 || p.asns.len() > 0 }
 
 // empty reports whether the profile says no more than that of a user who never came.
 func (p *Profile) empty() bool { return !p.seen() && len(p.alerts) == 0 }
@@ -69,7 +71,7 @@ func (p *Profile) floor() int64 { return int64(p.newest) - int64(p.limits.span()
 
 // expired reports whether the user was seen once, and in no hour that is kept before now.
 func (p *Profile) expired(now int32) bool {
-	return p.seen() && int64(p.newest) < int64(now)-int64(p.limits.span())
+	return p.seen() && p.limits.expired(int64(p.newest), now)
 }
 
 // KnownIP reports whether the address was seen in an hour of [from, to].
@@ -119,9 +121,9 @@ func (p *Profile) see(n *networks, most int, text string, hour int32) {
 		p.changed = n.set(i, hour) || p.changed
 		return
 	}
-	n.insert(i, string(key), hour)
+	n.insert(i, key, hour)
 	p.changed = true
-	for len(n.keys) > most {
+	for n.len() > most {
 		oldest := n.longestUnseen()
 		p.count(n.newest[oldest])
 		n.remove(oldest)
@@ -176,7 +178,7 @@ func (p *Profile) Counts(from, to int32) (ips, asns int, first, last int32) {
 		of    *networks
 		count *int
 	}{{&p.ips, &ips}, {&p.asns, &asns}} {
-		for i := range n.of.keys {
+		for i := range n.of.newest {
 			f, l, ok := n.of.within(i, low, high)
 			if !ok {
 				continue

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strings"
@@ -47,8 +48,8 @@ func TestAFloodOfNetworksNeitherGrowsAProfileNorPushesOutWhatIsNewerThanIt(t *te
 	for i := range 20_000 {
 		p.See(fmt.Sprintf("flood %d", i), fmt.Sprint("flood", i), 1001+int32(i%3))
 	}
-	if len(p.ips.keys) != 500 || len(p.asns.keys) != 50 {
-		t.Errorf("%d addresses and %d ASNs are kept", len(p.ips.keys), len(p.asns.keys))
+	if p.ips.len() != 500 || p.asns.len() != 50 {
+		t.Errorf("%d addresses and %d ASNs are kept", p.ips.len(), p.asns.len())
 	}
 	if n := p.size(); n > 200<<10 {
 		t.Errorf("the profile takes %d bytes of memory", n)
@@ -65,11 +66,8 @@ func worst(l *limits) *Profile {
 	p.newest = newest
 	fill := func(n *networks, count int) {
 		for i := range count {
-			n.keys = append(n.keys, fmt.Sprintf("%064d", i))
-			n.newest = append(n.newest, newest-int32(i%2))
-			for range n.words {
-				n.before = append(n.before, math.MaxUint64)
-			}
+			n.insert(i, fmt.Appendf(nil, "%064d", i), newest-int32(i%2))
+			n.before.replace(i, bytes.Repeat([]byte{0xff}, n.most))
 		}
 	}
 	fill(&p.ips, l.maxIPs)
@@ -97,7 +95,7 @@ func TestTheLargestProfileFitsARecord(t *testing.T) {
 		}
 		t.Logf("%s: %d bytes, bound %d", name, got, bound)
 		p, err := decodeProfile(worst(l).appendTo(nil), l)
-		if err != nil || len(p.ips.keys) != l.maxIPs {
+		if err != nil || p.ips.len() != l.maxIPs {
 			t.Errorf("%s does not read back: %v", name, err)
 		}
 	}
