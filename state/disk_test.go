@@ -91,7 +91,8 @@ func (l *life) during(fs vfs.FS, stage func(*Store) error) error {
 		return err
 	}
 	l.instance = s.Instance()
-	s.batchBytes = 256 // so a restore takes several
+	s.batchBytes = 256 // so a restore takes several,
+	s.tableBytes = 320 // some of them tables and some batches
 	err = errors.Join(stage(s), s.Close())
 	l.health = s.health
 	if err != nil {

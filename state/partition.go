@@ -37,7 +37,7 @@ type Partition struct {
 	key    []byte            // scratch
 
 	swept     []byte           // the user at which the next Sweep begins
-	restoring *pebble.Batch    // of Put; nil where there is none
+	restoring pending          // of Put
 	carried   map[string]int64 // the offsets that the users in restoring carry; nil before the first PutNewer in it
 	advanced  *Checkpoint      // holds once restoring is written
 }
@@ -362,8 +362,8 @@ func (p *Partition) Checkpoint() (Checkpoint, bool, error) {
 // deleted nothing is held.
 func (p *Partition) PutNewer(user, value []byte, offset int64) (bool, error) {
 	if p.carried == nil {
-		// What Put left in the batch cannot be read there.
-		if p.restoring != nil {
+		// What Put left cannot be read there.
+		if len(p.restoring.list) > 0 {
 			if err := p.write(); err != nil {
 				return false, fmt.Errorf("restoring partition %d: %w", p.number, err)
 			}
@@ -388,7 +388,7 @@ func (p *Partition) PutNewer(user, value []byte, offset int64) (bool, error) {
 }
 
 // Put takes one record of the baseline topic (a nil value deletes) while the partition is
-// restored. Records are written by batches of 4 MiB. The caller must not have changes open.
+// restored. Records are written 32 MiB at a time. The caller must not have changes open.
 //
 // A restore may be broken off at any time: the checkpoint only says what is in for certain,
 // and Pebble may hold more of the committed topic. Reading that part again is idempotent,
@@ -402,22 +402,13 @@ func (p *Partition) Put(user, value []byte) error {
 }
 
 func (p *Partition) put(user, value []byte) error {
-	if p.restoring == nil {
-		p.restoring = new(pebble.Batch)
-	}
 	p.settle()
 	p.cache.remove(string(user))
-	key := p.profileKey(string(user))
-	var err error
-	if value == nil {
-		err = p.restoring.Delete(key, nil)
-	} else {
-		err = p.restoring.Set(key, value, nil)
+	p.restoring.add(p.profileKey(string(user)), value, p.store.batchBytes)
+	if p.restoring.bytes() < p.store.batchBytes {
+		return nil
 	}
-	if err == nil && p.restoring.Len() >= p.store.batchBytes {
-		err = p.write()
-	}
-	if err != nil {
+	if err := p.write(); err != nil {
 		return fmt.Errorf("restoring partition %d: %w", p.number, err)
 	}
 	return nil
@@ -429,11 +420,10 @@ func (p *Partition) Advance(cp Checkpoint) { p.advanced = &cp }
 
 // Restored writes what Put has left, and the checkpoint.
 func (p *Partition) Restored(cp Checkpoint) error {
-	if p.restoring == nil {
-		p.restoring = new(pebble.Batch)
-	}
 	p.advanced = &cp
-	if err := p.write(); err != nil {
+	err := p.write()
+	p.restoring = pending{} // and its memory
+	if err != nil {
 		return fmt.Errorf("restoring partition %d: %w", p.number, err)
 	}
 	return nil
@@ -443,13 +433,21 @@ func (p *Partition) write() error {
 	if p.token == nil {
 		return errReleased
 	}
-	batch := p.restoring
-	p.restoring, p.carried = nil, nil
-	if p.advanced != nil {
-		if err := batch.Set(p.prefix(kindCheckpoint), p.advanced.append(nil), nil); err != nil {
+	defer p.restoring.reset()
+	p.carried = nil
+	if p.restoring.bytes() >= p.store.tableBytes {
+		if err := p.store.ingest(p.number, &p.restoring); err != nil {
 			return err
 		}
+		p.restoring.reset()
+	}
+	batch, err := p.restoring.batch()
+	if err == nil && p.advanced != nil {
+		err = batch.Set(p.prefix(kindCheckpoint), p.advanced.append(nil), nil)
 		p.advanced = nil
+	}
+	if err != nil {
+		return err
 	}
 	return p.store.apply(batch)
 }
@@ -477,7 +475,7 @@ func (p *Partition) Drop() error {
 func (p *Partition) abandon() {
 	p.Rollback()
 	p.cache.clear()
-	p.restoring, p.advanced, p.carried = nil, nil, nil
+	p.restoring, p.advanced, p.carried = pending{}, nil, nil
 }
 
 // Release flushes, gives the lease back, and forgets what was not committed. The lease is

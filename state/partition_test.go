@@ -249,8 +249,9 @@ func TestARestoreThatIsBrokenOffGoesOnFromWhatItWrote(t *testing.T) {
 		q.See("192.0.2.1", fmt.Sprint(i), 1000)
 		return q.appendTo(nil)
 	}
-	// Some 9 MiB: two batches are written, the rest is lost with the lease.
+	// Some 9 MiB: two tables are written, the rest is lost with the lease.
 	const records = 9_000
+	s.batchBytes = 4 << 20
 	name := strings.Repeat("n", 1000)
 	for i := range records {
 		must(t, p.Put(fmt.Appendf(nil, "%s%d", name, i), value(i%100)))

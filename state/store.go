@@ -24,7 +24,7 @@ import (
 const flushEvery = 3 * time.Minute
 
 // restoreBatch is how much of a restore is written at once, in bytes.
-const restoreBatch = 4 << 20
+const restoreBatch = 32 << 20
 
 // Store is the one Pebble of a process: the leased partitions share it, and a bounded
 // memory. It is safe for use by many goroutines; a Partition is not.
@@ -37,9 +37,11 @@ type Store struct {
 	limits     *limits
 	health     *health
 	log        *slog.Logger
-	remove     string         // a temporary folder, removed by Close
-	cacheBytes int            // for decoded profiles
-	batchBytes int            // of a restore, that are written at once
+	remove     string // a temporary folder, removed by Close
+	cacheBytes int    // for decoded profiles
+	batchBytes int    // of a restore, that are written at once
+	tableBytes int    // of those, from which on they are written as a table
+	options    *pebble.Options
 	stop       func()         // ends flushing regularly, and waits for that
 	inside     sync.WaitGroup // calls of Pebble, for some of which nobody waits any longer
 
@@ -112,8 +114,11 @@ func open(cfg Config, window int, log *slog.Logger, fs vfs.FS) (*Store, error) {
 	// Half is Pebble's, whose memtables count against its cache. Decoded profiles are what
 	// decides the speed: a hit is some ten times cheaper than Pebble's own.
 	pebbleBytes := int64(cfg.Cache) / 2
-	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes), batchBytes: restoreBatch}
+	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes), batchBytes: restoreBatch, tableBytes: tableBytes}
 	s.leases.of = map[int32]chan struct{}{}
+	if err := s.dropTables(); err != nil {
+		return nil, errors.Join(err, dir.lock.Close())
+	}
 	if err := s.openPebble(pebbleBytes); err != nil {
 		return nil, errors.Join(err, dir.lock.Close())
 	}
@@ -164,7 +169,7 @@ func (s *Store) tryPebble(path string, cacheBytes int64) error {
 		return err
 	})
 	if err == nil {
-		s.db = db
+		s.db, s.options = db, opts
 	}
 	return err
 }

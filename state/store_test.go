@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -226,6 +227,7 @@ func TestAWriterThatWaitsForADiskIsToldWhenItFails(t *testing.T) {
 	cfg.Dir, cfg.Cache = "state", minCache
 	s, err := open(cfg, 335, slog.New(told{waits}), fs)
 	must(t, err)
+	s.batchBytes, s.tableBytes = 4<<20, math.MaxInt // for a table nobody waits who could be told
 	go func() {
 		<-waits
 		close(full)
