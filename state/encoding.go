@@ -142,7 +142,8 @@ func newestOf(value []byte) (int64, error) {
 	r := reader{data: value}
 	r.byte()
 	r.offset()
-	return r.varint(), r.err
+	hour := r.varint()
+	return hour, r.err
 }
 
 // Carried returns the offset that an encoded profile carries (see Profile.Carry): 0 where it
@@ -276,8 +277,9 @@ func (r *reader) networks(n *networks, base int64, span int, version byte) {
 	if r.err != nil {
 		return // and nobody sees what is there so far
 	}
-	if version == textVersion {
-		n.convertKeys()
+	if version == textVersion && !n.convertKeys() {
+		r.fail("a network twice")
+		return
 	}
 	n.prune(base - int64(span))
 }
@@ -320,8 +322,9 @@ func (r *reader) wholeKeys(n *networks, count int) {
 	}
 }
 
-// convertKeys makes keys of textVersion those of today, and puts them in their order.
-func (n *networks) convertKeys() {
+// convertKeys makes keys of textVersion those of today, and puts them in their order. It reports
+// whether each is one of its own still.
+func (n *networks) convertKeys() bool {
 	old := *n
 	*n = networks{most: old.most}
 	for i, hour := range old.newest {
@@ -329,10 +332,14 @@ func (n *networks) convertKeys() {
 		if len(key) == 0 || key[0] != hashedKey {
 			key = appendKey(nil, string(key))
 		}
-		at, _ := n.find(key)
+		at, twice := n.find(key)
+		if twice {
+			return false
+		}
 		n.insert(at, key, hour)
 		n.before.replace(at, old.before.at(i))
 	}
+	return true
 }
 
 // commonPrefix returns how many bytes a and b begin with alike.

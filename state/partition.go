@@ -388,7 +388,7 @@ func (p *Partition) PutNewer(user, value []byte, offset int64) (bool, error) {
 }
 
 // Put takes one record of the baseline topic (a nil value deletes) while the partition is
-// restored. Records are written 32 MiB at a time. The caller must not have changes open.
+// restored. Records are written some MiB at a time (an eighth of the cache, 32 MiB at most). The caller must not have changes open.
 //
 // A restore may be broken off at any time: the checkpoint only says what is in for certain,
 // and Pebble may hold more of the committed topic. Reading that part again is idempotent,
@@ -433,23 +433,27 @@ func (p *Partition) write() error {
 	if p.token == nil {
 		return errReleased
 	}
+	advanced, asTable := p.advanced, p.restoring.bytes() >= p.store.tableBytes
+	p.advanced, p.carried = nil, nil
 	defer p.restoring.reset()
-	p.carried = nil
-	if p.restoring.bytes() >= p.store.tableBytes {
+	if asTable {
 		if err := p.store.ingest(p.number, &p.restoring); err != nil {
 			return err
 		}
 		p.restoring.reset()
 	}
 	batch, err := p.restoring.batch()
-	if err == nil && p.advanced != nil {
-		err = batch.Set(p.prefix(kindCheckpoint), p.advanced.append(nil), nil)
-		p.advanced = nil
+	if err == nil && advanced != nil {
+		err = batch.Set(p.prefix(kindCheckpoint), advanced.append(nil), nil)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = p.store.apply(batch)
 	}
-	return p.store.apply(batch)
+	if err == nil && asTable {
+		// The checkpoint would lie in a memtable that nothing fills.
+		err = p.store.Flush()
+	}
+	return err
 }
 
 // Drop deletes all of the partition: profiles, checkpoint, and what is open.

@@ -241,7 +241,7 @@ func TestOneUserKeyNeverReachesAnotherPartition(t *testing.T) {
 }
 
 func TestARestoreThatIsBrokenOffGoesOnFromWhatItWrote(t *testing.T) {
-	fs := vfs.NewMem()
+	fs := vfs.NewCrashableMem()
 	s := openMem(t, fs, narrow)
 	p := lease(t, s, 3)
 	value := func(i int) []byte {
@@ -257,6 +257,11 @@ func TestARestoreThatIsBrokenOffGoesOnFromWhatItWrote(t *testing.T) {
 		must(t, p.Put(fmt.Appendf(nil, "%s%d", name, i), value(i%100)))
 		p.Advance(Checkpoint{Offset: int64(i) + 1})
 	}
+	crashed := openMem(t, fs.CrashClone(vfs.CrashCloneCfg{}), narrow)
+	if cp, found, err := lease(t, crashed, 3).Checkpoint(); err != nil || !found || cp.Offset < records/3 {
+		t.Errorf("after a crash it begins at %+v %v %v", cp, found, err)
+	}
+	must(t, crashed.Close())
 	must(t, p.Release())
 	p = lease(t, s, 3)
 	cp, found, err := p.Checkpoint()

@@ -217,6 +217,6 @@ func (p *Profile) Offset() int64 { return p.offset }
 
 // size estimates the memory of the profile in bytes.
 func (p *Profile) size() int {
-	const fixed = 320 // the struct itself
+	const fixed = 384 // the struct itself
 	return fixed + p.ips.size() + p.asns.size() + cap(p.alerts)*20 + cap(p.evicted)*8
 }

@@ -23,15 +23,16 @@ import (
 // is reading that much of the baseline topic again.
 const flushEvery = 3 * time.Minute
 
-// restoreBatch is how much of a restore is written at once, in bytes.
-const restoreBatch = 32 << 20
+// The bounds of how much of a partition's restore is written at once, in bytes: an eighth of the cache.
+const minRestoreBatch, maxRestoreBatch = 2 << 20, 32 << 20
 
 // Store is the one Pebble of a process: the leased partitions share it, and a bounded
 // memory. It is safe for use by many goroutines; a Partition is not.
 //
 // Pebble's WAL is off, for the baseline topic is the log. A commit writes its profiles and
 // its checkpoint in one batch, Pebble flushes batches whole and in their order, so what a
-// crash leaves on disk is the state at the checkpoint that is found there.
+// crash leaves on disk is the state at the checkpoint that is found there. Only what a
+// restore had read may be newer, which is read again (see Partition.Put).
 type Store struct {
 	dir        *directory
 	limits     *limits
@@ -114,7 +115,7 @@ func open(cfg Config, window int, log *slog.Logger, fs vfs.FS) (*Store, error) {
 	// Half is Pebble's, whose memtables count against its cache. Decoded profiles are what
 	// decides the speed: a hit is some ten times cheaper than Pebble's own.
 	pebbleBytes := int64(cfg.Cache) / 2
-	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes), batchBytes: restoreBatch, tableBytes: tableBytes}
+	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes), batchBytes: min(max(int(cfg.Cache)/8, minRestoreBatch), maxRestoreBatch), tableBytes: tableBytes}
 	s.leases.of = map[int32]chan struct{}{}
 	if err := s.dropTables(); err != nil {
 		return nil, errors.Join(err, dir.lock.Close())
@@ -242,7 +243,7 @@ func pebbleOptions(dir *directory, cacheBytes int64, h *health) *pebble.Options 
 		CacheSize:                   cacheBytes,
 		MemTableSize:                uint64(min(max(cacheBytes/4, 1<<20), 64<<20)),
 		MemTableStopWritesThreshold: 4,
-		// A restore fills it faster than it is compacted, and nobody reads meanwhile.
+		// A look-up asks the filter of each of them, which costs less than compacting twice as often.
 		L0CompactionThreshold: 8,
 		MaxOpenFiles:          500,
 		Logger:                h,

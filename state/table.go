@@ -84,16 +84,20 @@ func (p *pending) batch() (*pebble.Batch, error) {
 // tablePrefix begins the name of a table that is not Pebble's yet.
 const tablePrefix = "restored-"
 
-// ingest makes a table of what is pending of a partition, and gives it to Pebble: then it is on disk.
+// ingest makes a table of what is pending of a partition, and gives it to Pebble: the next Flush at the latest has it
+// on disk. After an error the store is broken.
 func (s *Store) ingest(partition int32, p *pending) error {
 	path := s.dir.file(fmt.Sprintf("%s%d.sst", tablePrefix, partition))
 	return s.use(func(db *pebble.DB) error {
-		if err := s.writeTable(path, db.TableFormat(), p); err != nil {
+		err := s.writeTable(path, db.TableFormat(), p)
+		if err == nil {
+			err = s.unlessBroken(func() error { return db.Ingest(context.Background(), []string{path}) })
+		}
+		if err != nil {
 			err = fmt.Errorf("writing the table %s: %w", path, err)
 			s.health.fail(err)
-			return err
 		}
-		return s.unlessBroken(func() error { return db.Ingest(context.Background(), []string{path}) })
+		return err
 	})
 }
 
