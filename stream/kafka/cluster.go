@@ -44,7 +44,7 @@ const eventHubsUser = "$ConnectionString"
 // EventHubs reports whether the brokers are those of an Event Hubs namespace: it creates no
 // topics for a Kafka client and takes no compressed batches.
 func (c Cluster) EventHubs() bool {
-	return c.SASL.User == eventHubsUser || c.namespace()
+	return c.SASL.User == eventHubsUser || c.SASL.Azure || c.namespace()
 }
 
 // namespace reports whether a broker's host is that of an Event Hubs namespace.
@@ -97,7 +97,7 @@ func (c Cluster) Validate(section string) error {
 			report("tls.enabled", "false", "Event Hubs speaks TLS only; set it to true")
 		}
 		if c.SASL.Mechanism == "" {
-			report("sasl.mechanism", `""`, "Event Hubs wants PLAIN with user $ConnectionString and the connection string as password")
+			report("sasl.mechanism", `""`, "Event Hubs wants PLAIN with user $ConnectionString and the connection string as password, or OAUTHBEARER with azure: true")
 		}
 	}
 	return errors.Join(problems...)
@@ -142,13 +142,12 @@ func (c Cluster) Options(log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error)
 		kgo.WithHooks(hooks...),
 	}
 	if c.TLS.Enabled {
-		config, problem := c.TLS.config()
-		if problem != nil {
+		if _, problem := c.TLS.config(); problem != nil {
 			return nil, problem
 		}
-		opts = append(opts, kgo.DialTLSConfig(config))
+		opts = append(opts, kgo.Dialer(c.TLS.dial))
 	}
-	mechanism, err := c.SASL.mechanism()
+	mechanism, err := c.SASL.mechanism(c.Brokers)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func TestEveryProblemOfAClusterIsNamedAtOnce(t *testing.T) {
 		"an empty CA":   {kafka.Cluster{Brokers: []string{"b:1"}, TLS: kafka.TLS{Enabled: true, CAFile: empty}}, []string{"input.tls.ca_file: " + empty + ": there is no PEM"}},
 		"bad mechanism": {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "plain"}}, []string{`input.sasl.mechanism: "plain": use PLAIN`}},
 		"SASL is off":   {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{User: "u"}}, []string{`input.sasl.mechanism: "": SASL is off`}},
-		"OAUTHBEARER":   {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "OAUTHBEARER", Azure: true}}, []string{"input.sasl.mechanism: OAUTHBEARER: this version"}},
+		"OAUTHBEARER":   {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "OAUTHBEARER"}}, []string{`input.sasl.token_url: "": `, `input.sasl.user: "": `, `input.sasl.password: "": `}},
 		"no login":      {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "PLAIN"}}, []string{`input.sasl.user: "": `, `input.sasl.password: "": `}},
 		"two passwords": {
 			kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "PLAIN", User: "u", Password: password, PasswordFile: empty}},

@@ -62,6 +62,9 @@ func Ping(ctx context.Context, cl *kgo.Client, section string, patience time.Dur
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if ours, ok := errors.AsType[*Problem](last); ok { // a file, or who gives us tokens
+			return fmt.Errorf("%s.%w; without it nobody gets in to %s", section, ours, strings.Join(seeds, ","))
+		}
 		after := fmt.Sprintf("no answer within %s", patience)
 		if permanent {
 			after = "refused"

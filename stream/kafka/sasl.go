@@ -7,17 +7,20 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 // SASL is the section `sasl` of a cluster.
 type SASL struct {
-	Mechanism    string `koanf:"mechanism"` // one of the Mechanism constants; empty: none
-	User         string `koanf:"user"`
-	Password     string `koanf:"password"`
+	Mechanism    string `koanf:"mechanism"`     // one of the Mechanism constants; empty: none
+	User         string `koanf:"user"`          // with OAUTHBEARER the client's id
+	Password     string `koanf:"password"`      // with OAUTHBEARER the client's secret
 	PasswordFile string `koanf:"password_file"` // read for every connection, so that it may be renewed
-	Azure        bool   `koanf:"azure"`         // OAUTHBEARER with a token of Entra ID; comes later
+	Azure        bool   `koanf:"azure"`         // OAUTHBEARER with a token of Entra ID, by azidentity's default chain
+	TokenURL     string `koanf:"token_url"`     // OAUTHBEARER with a token of this endpoint, by client credentials
+	Scope        string `koanf:"scope"`         // what a token is asked for; with azure: default https://NAMESPACE/.default
 }
 
 // The mechanisms.
@@ -25,29 +28,39 @@ const (
 	MechanismPlain       = "PLAIN"
 	MechanismScram256    = "SCRAM-SHA-256"
 	MechanismScram512    = "SCRAM-SHA-512"
-	MechanismOAuthBearer = "OAUTHBEARER" // a later version has it
+	MechanismOAuthBearer = "OAUTHBEARER"
 )
 
 func (s SASL) validate(report func(key, value, remedy string)) {
 	switch s.Mechanism {
 	case MechanismPlain, MechanismScram256, MechanismScram512:
 	case "":
-		if s.User != "" || s.Password != "" || s.PasswordFile != "" || s.Azure {
+		if s != (SASL{}) {
 			report("sasl.mechanism", `""`, "SASL is off although other keys of it are set; name a mechanism, such as PLAIN")
 		}
 		return
 	case MechanismOAuthBearer:
-		report("sasl.mechanism", s.Mechanism, "this version does not have it yet; Event Hubs takes PLAIN with user $ConnectionString")
+		s.validateOAuth(report)
 		return
 	default:
-		report("sasl.mechanism", fmt.Sprintf("%q", s.Mechanism), "use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+		report("sasl.mechanism", fmt.Sprintf("%q", s.Mechanism), "use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
 		return
 	}
-	if s.Azure {
-		report("sasl.azure", "true", "it belongs to OAUTHBEARER, which this version does not have yet")
+	for _, foreign := range []struct {
+		key, value string
+		set        bool
+	}{{"azure", "true", s.Azure}, {"token_url", s.TokenURL, s.TokenURL != ""}, {"scope", s.Scope, s.Scope != ""}} {
+		if foreign.set {
+			report("sasl."+foreign.key, foreign.value, "it belongs to OAUTHBEARER; set sasl.mechanism to that, or leave this away")
+		}
 	}
+	s.validateLogin("the user", report)
+}
+
+// validateLogin reports what is wrong with user and password.
+func (s SASL) validateLogin(who string, report func(key, value, remedy string)) {
 	if s.User == "" {
-		report("sasl.user", `""`, "name the user")
+		report("sasl.user", `""`, "name "+who)
 	}
 	switch {
 	case s.Password != "" && s.PasswordFile != "":
@@ -61,10 +74,17 @@ func (s SASL) validate(report func(key, value, remedy string)) {
 	}
 }
 
-// mechanism returns how to log in, nil where there is no SASL.
-func (s SASL) mechanism() (sasl.Mechanism, error) {
+// mechanism returns how to log in to the brokers, nil where there is no SASL.
+func (s SASL) mechanism(brokers []string) (sasl.Mechanism, error) {
 	if s.Mechanism == "" {
 		return nil, nil
+	}
+	if s.Mechanism == MechanismOAuthBearer {
+		tokens, err := s.tokens(brokers)
+		if err != nil {
+			return nil, err
+		}
+		return oauth.Oauth(tokens.bearer), nil
 	}
 	if _, problem := s.password(); problem != nil {
 		return nil, problem
@@ -87,7 +107,7 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 	case MechanismScram512:
 		return scram.Sha512(login), nil
 	}
-	return nil, fmt.Errorf("sasl.mechanism %q: this version has PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512", s.Mechanism)
+	return nil, fmt.Errorf("sasl.mechanism %q: it is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER", s.Mechanism)
 }
 
 // password returns the password; of a file, without the line break at its end. The

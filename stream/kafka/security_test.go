@@ -229,7 +229,7 @@ func TestTLSOfTheBrokerIsChecked(t *testing.T) {
 	refused(t, ping(t, secure(ca.file, "another.example.com"), 5*time.Second), "kafka.tls", "server_name")
 	refused(t, turnedDown(t, kafka.Cluster{Brokers: addrs}), "kafka.tls.enabled")
 	plain := kafka.Cluster{Brokers: embedded(t).Addrs(), TLS: kafka.TLS{Enabled: true}}
-	refused(t, turnedDown(t, plain), "kafka.brokers", "speaks TLS")
+	refused(t, ping(t, plain, time.Second), "kafka.brokers", "speaks TLS") // it says nothing to a greeting of TLS
 }
 
 func TestClientsShowTheirCertificate(t *testing.T) {
@@ -245,6 +245,56 @@ func TestClientsShowTheirCertificate(t *testing.T) {
 	with.TLS.CertFile, with.TLS.KeyFile = save(t, ca.issue(t, "prtwatch"))
 	if err := ping(t, with, 5*time.Second); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestFilesOfTLSAreReadAgain(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	addrs := embedded(t, kfake.TLS(&tls.Config{
+		Certificates: []tls.Certificate{ca.issue(t, "kafka.example.com")},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    ca.pool,
+	})).Addrs()
+	certFile, keyFile := save(t, ca.issue(t, "prtwatch"))
+	oldCert, oldKey := save(t, other.issue(t, "prtwatch"))
+	caFile := filepath.Join(t.TempDir(), "ca.pem")
+	c := kafka.Cluster{Brokers: addrs, TLS: kafka.TLS{Enabled: true, CAFile: caFile, CertFile: filepath.Join(t.TempDir(), "cert.pem"), KeyFile: filepath.Join(t.TempDir(), "key.pem")}}
+	install := func(ca, cert, key string) {
+		for to, from := range map[string]string{caFile: ca, c.TLS.CertFile: cert, c.TLS.KeyFile: key} {
+			data, err := os.ReadFile(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, to, data)
+		}
+	}
+	install(other.file, oldCert, oldKey)
+	opts, err := c.Options(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		name          string
+		ca, cert, key string
+		answers       bool
+	}{
+		{"an authority that did not sign the broker's certificate", other.file, oldCert, oldKey, false},
+		{"a certificate that the broker does not take", ca.file, oldCert, oldKey, false},
+		{"both renewed", ca.file, certFile, keyFile, true},
+	} {
+		install(step.ca, step.cert, step.key)
+		patience := time.Second
+		if step.answers {
+			patience = 10 * time.Second
+		}
+		cl, err := kgo.NewClient(opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if err := kafka.Ping(limit(t), cl, "kafka", patience); (err == nil) != step.answers {
+			t.Errorf("%s: %v", step.name, err)
+		}
 	}
 }
 

@@ -1,0 +1,162 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/twmb/franz-go/pkg/sasl/oauth"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+)
+
+// tokenWithin is how long a token may take to come.
+const tokenWithin = 20 * time.Second
+
+// A token source returns a token that is good for a new connection; it keeps one until shortly
+// before that ends.
+type tokenSource func(context.Context) (string, error)
+
+// tokens returns where the tokens of OAUTHBEARER come from, for these brokers.
+func (s SASL) tokens(brokers []string) (tokenSource, error) {
+	if s.Azure {
+		return s.azureTokens(brokers)
+	}
+	return s.endpointTokens(), nil
+}
+
+// bearer is the mechanism that logs in with them.
+func (next tokenSource) bearer(ctx context.Context) (oauth.Auth, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenWithin)
+	defer cancel()
+	token, err := next(ctx)
+	return oauth.Auth{Token: token}, err
+}
+
+// azureTokens takes tokens of Entra ID from the first of what azidentity's default chain finds:
+// the environment, a workload identity (Kubernetes), a managed identity, a developer's tools. It
+// asks for nothing yet.
+func (s SASL) azureTokens(brokers []string) (tokenSource, error) {
+	chain, err := azidentity.NewDefaultAzureCredential(nil)
+	if err != nil {
+		return nil, &Problem{"sasl.azure", "true", "no identity was found: " + inOneLine(err)}
+	}
+	ask := policy.TokenRequestOptions{Scopes: []string{s.azureScope(brokers)}}
+	return func(ctx context.Context) (string, error) {
+		token, err := chain.GetToken(ctx, ask)
+		if err != nil {
+			return "", &Problem{"sasl.azure", "true", "Entra ID gave no token for " + ask.Scopes[0] + ": " + inOneLine(err)}
+		}
+		return token.Token, nil
+	}, nil
+}
+
+// azureScope is what a token has to be for: the namespace, by its host (Microsoft's
+// azure-event-hubs-kafka-overview.md), where nothing else is configured.
+func (s SASL) azureScope(brokers []string) string {
+	if s.Scope != "" {
+		return s.Scope
+	}
+	for _, broker := range brokers {
+		if host, _, err := net.SplitHostPort(broker); err == nil {
+			return "https://" + host + "/.default"
+		}
+	}
+	return ""
+}
+
+// endpointTokens takes tokens from an OAuth 2.0 token endpoint by client credentials (RFC 6749,
+// 4.4). The secret's file is read for each.
+func (s SASL) endpointTokens() tokenSource {
+	client := &http.Client{Timeout: tokenWithin}
+	return reused(func(ctx context.Context) (*oauth2.Token, error) {
+		secret, problem := s.password()
+		if problem != nil {
+			return nil, problem
+		}
+		config := clientcredentials.Config{ClientID: s.User, ClientSecret: secret, TokenURL: s.TokenURL, Scopes: strings.Fields(s.Scope)}
+		token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
+		if err != nil {
+			return nil, &Problem{"sasl.token_url", s.TokenURL, "it gave no token to " + s.User + ": " + refusal(err)}
+		}
+		return token, nil
+	})
+}
+
+// reused keeps a token until it is about to end. Connections ask one at a time.
+func reused(fetch func(context.Context) (*oauth2.Token, error)) tokenSource {
+	turn := make(chan *oauth2.Token, 1)
+	turn <- nil
+	return func(ctx context.Context) (string, error) {
+		select {
+		case token := <-turn:
+			if !token.Valid() {
+				fresh, err := fetch(ctx)
+				if err != nil {
+					turn <- nil
+					return "", err
+				}
+				token = fresh
+			}
+			turn <- token
+			return token.AccessToken, nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// refusal is what a token endpoint said, without the rest of its answer.
+func refusal(err error) string {
+	said, ok := errors.AsType[*oauth2.RetrieveError](err)
+	switch {
+	case !ok:
+		return inOneLine(err)
+	case said.ErrorDescription != "":
+		return said.ErrorCode + ": " + said.ErrorDescription
+	case said.ErrorCode != "":
+		return said.ErrorCode
+	}
+	return "it answered " + said.Response.Status
+}
+
+// inOneLine is the text of an error that explains itself at length.
+func inOneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// validateOAuth reports what is wrong with the keys of OAUTHBEARER.
+func (s SASL) validateOAuth(report func(key, value, remedy string)) {
+	if s.Azure {
+		for _, unused := range []struct{ key, value string }{{"user", s.User}, {"token_url", s.TokenURL}, {"password_file", s.PasswordFile}} {
+			if unused.value != "" {
+				report("sasl."+unused.key, unused.value, "sasl.azure finds its identity by itself (AZURE_CLIENT_ID names one of several); leave this away")
+			}
+		}
+		if s.Password != "" {
+			report("sasl.password", "set", "sasl.azure finds its identity by itself; leave this away")
+		}
+		return
+	}
+	at, err := url.Parse(s.TokenURL)
+	switch {
+	case s.TokenURL == "":
+		report("sasl.token_url", `""`, "name the token endpoint, or set sasl.azure to true for Event Hubs")
+	case err != nil || at.Host == "":
+		report("sasl.token_url", s.TokenURL, "write it like https://login.example.com/oauth2/token")
+	case at.User != nil:
+		report("sasl.token_url", at.Redacted(), "give the client's id as sasl.user and its secret as sasl.password")
+	case at.Scheme != "https" && !loopback(at.Hostname()):
+		report("sasl.token_url", s.TokenURL, "the secret would go over the network in the clear; use https")
+	}
+	s.validateLogin("the client's id", report)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
