@@ -15,7 +15,7 @@ type Config struct {
 	// Dir is the folder of the store; it is made where it is missing. One process at a time.
 	Dir string `koanf:"dir"`
 	// Cache bounds the memory for decoded profiles and, half of it, Pebble's own cache
-	// and memtables. A restore takes up to half as much again.
+	// and memtables. A restore takes up to a quarter as much again.
 	Cache ByteSize `koanf:"cache"`
 	// Lateness is how far behind its user's newest hour a sign-in is still judged exactly,
 	// in whole hours.

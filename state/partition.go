@@ -37,7 +37,7 @@ type Partition struct {
 	key    []byte            // scratch
 
 	swept     []byte           // the user at which the next Sweep begins
-	restoring pending          // of Put
+	restoring *pending         // of Put; nil where there is nothing
 	carried   map[string]int64 // the offsets that the users in restoring carry; nil before the first PutNewer in it
 	advanced  *Checkpoint      // holds once restoring is written
 }
@@ -363,7 +363,7 @@ func (p *Partition) Checkpoint() (Checkpoint, bool, error) {
 func (p *Partition) PutNewer(user, value []byte, offset int64) (bool, error) {
 	if p.carried == nil {
 		// What Put left cannot be read there.
-		if len(p.restoring.list) > 0 {
+		if p.restoring != nil {
 			if err := p.write(); err != nil {
 				return false, fmt.Errorf("restoring partition %d: %w", p.number, err)
 			}
@@ -388,7 +388,7 @@ func (p *Partition) PutNewer(user, value []byte, offset int64) (bool, error) {
 }
 
 // Put takes one record of the baseline topic (a nil value deletes) while the partition is
-// restored. Records are written some MiB at a time (an eighth of the cache, 32 MiB at most). The caller must not have changes open.
+// restored. Records are written some MiB at a time (a sixteenth of the cache, 16 MiB at most). The caller must not have changes open.
 //
 // A restore may be broken off at any time: the checkpoint only says what is in for certain,
 // and Pebble may hold more of the committed topic. Reading that part again is idempotent,
@@ -404,7 +404,10 @@ func (p *Partition) Put(user, value []byte) error {
 func (p *Partition) put(user, value []byte) error {
 	p.settle()
 	p.cache.remove(string(user))
-	p.restoring.add(p.profileKey(string(user)), value, p.store.batchBytes)
+	if p.restoring == nil {
+		p.restoring = p.store.spare.Get().(*pending)
+	}
+	p.restoring.add(p.profileKey(string(user)), value)
 	if p.restoring.bytes() < p.store.batchBytes {
 		return nil
 	}
@@ -421,9 +424,7 @@ func (p *Partition) Advance(cp Checkpoint) { p.advanced = &cp }
 // Restored writes what Put has left, and the checkpoint.
 func (p *Partition) Restored(cp Checkpoint) error {
 	p.advanced = &cp
-	err := p.write()
-	p.restoring = pending{} // and its memory
-	if err != nil {
+	if err := p.write(); err != nil {
 		return fmt.Errorf("restoring partition %d: %w", p.number, err)
 	}
 	return nil
@@ -433,16 +434,18 @@ func (p *Partition) write() error {
 	if p.token == nil {
 		return errReleased
 	}
-	advanced, asTable := p.advanced, p.restoring.bytes() >= p.store.tableBytes
-	p.advanced, p.carried = nil, nil
-	defer p.restoring.reset()
-	if asTable {
-		if err := p.store.ingest(p.number, &p.restoring); err != nil {
-			return err
+	restoring, advanced := p.restoring, p.advanced
+	p.restoring, p.advanced, p.carried = nil, nil, nil
+	batch, asTable := new(pebble.Batch), false
+	var err error
+	if restoring != nil {
+		defer p.store.spared(restoring)
+		if asTable = restoring.bytes() >= p.store.tableBytes; asTable {
+			err = p.store.ingest(p.number, restoring)
+		} else {
+			err = restoring.into(batch)
 		}
-		p.restoring.reset()
 	}
-	batch, err := p.restoring.batch()
 	if err == nil && advanced != nil {
 		err = batch.Set(p.prefix(kindCheckpoint), advanced.append(nil), nil)
 	}
@@ -479,7 +482,10 @@ func (p *Partition) Drop() error {
 func (p *Partition) abandon() {
 	p.Rollback()
 	p.cache.clear()
-	p.restoring, p.advanced, p.carried = pending{}, nil, nil
+	if p.restoring != nil {
+		p.store.spared(p.restoring)
+	}
+	p.restoring, p.advanced, p.carried = nil, nil, nil
 }
 
 // Release flushes, gives the lease back, and forgets what was not committed. The lease is

@@ -23,8 +23,8 @@ import (
 // is reading that much of the baseline topic again.
 const flushEvery = 3 * time.Minute
 
-// The bounds of how much of a partition's restore is written at once, in bytes: an eighth of the cache.
-const minRestoreBatch, maxRestoreBatch = 2 << 20, 32 << 20
+// The bounds of how much of a partition's restore is written at once, in bytes: a sixteenth of the cache.
+const minRestoreBatch, maxRestoreBatch = 1 << 20, 16 << 20
 
 // Store is the one Pebble of a process: the leased partitions share it, and a bounded
 // memory. It is safe for use by many goroutines; a Partition is not.
@@ -43,6 +43,7 @@ type Store struct {
 	batchBytes int    // of a restore, that are written at once
 	tableBytes int    // of those, from which on they are written as a table
 	options    *pebble.Options
+	spare      sync.Pool      // of *pending
 	stop       func()         // ends flushing regularly, and waits for that
 	inside     sync.WaitGroup // calls of Pebble, for some of which nobody waits any longer
 
@@ -115,8 +116,9 @@ func open(cfg Config, window int, log *slog.Logger, fs vfs.FS) (*Store, error) {
 	// Half is Pebble's, whose memtables count against its cache. Decoded profiles are what
 	// decides the speed: a hit is some ten times cheaper than Pebble's own.
 	pebbleBytes := int64(cfg.Cache) / 2
-	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes), batchBytes: min(max(int(cfg.Cache)/8, minRestoreBatch), maxRestoreBatch), tableBytes: tableBytes}
+	s := &Store{dir: dir, limits: l, health: newHealth(log), log: log, cacheBytes: int(int64(cfg.Cache) - pebbleBytes), batchBytes: min(max(int(cfg.Cache)/16, minRestoreBatch), maxRestoreBatch), tableBytes: tableBytes}
 	s.leases.of = map[int32]chan struct{}{}
+	s.spare.New = func() any { return new(pending) }
 	if err := s.dropTables(); err != nil {
 		return nil, errors.Join(err, dir.lock.Close())
 	}

@@ -34,12 +34,8 @@ type pendingRecord struct {
 // bytes is about how much memory they take.
 func (p *pending) bytes() int { return len(p.text) + 32*len(p.list) }
 
-// add takes a record in; a nil value deletes. Once there are many, room is made for most bytes: it would become that
-// and more by and by.
-func (p *pending) add(key, value []byte, most int) {
-	if len(p.text) > tableBytes && cap(p.text) < most {
-		p.text = slices.Grow(p.text, most-len(p.text))
-	}
+// add takes a record in; a nil value deletes.
+func (p *pending) add(key, value []byte) {
 	r := pendingRecord{key: len(p.text), value: len(p.text) + len(key), end: -1}
 	p.text = append(append(p.text, key...), value...)
 	if value != nil {
@@ -48,7 +44,12 @@ func (p *pending) add(key, value []byte, most int) {
 	p.list = append(p.list, r)
 }
 
-func (p *pending) reset() { p.text, p.list = p.text[:0], p.list[:0] }
+// spared gives the memory to whoever restores next: what is allocated anew for each partition is not collected as
+// fast as they are restored.
+func (s *Store) spared(p *pending) {
+	p.text, p.list = p.text[:0], p.list[:0]
+	s.spare.Put(p)
+}
 
 func (p *pending) keyOf(r pendingRecord) []byte { return p.text[r.key:r.value:r.value] }
 
@@ -73,10 +74,9 @@ func (p *pending) writeTo(set func(key, value []byte) error, remove func(key []b
 	return nil
 }
 
-// batch returns what writes them.
-func (p *pending) batch() (*pebble.Batch, error) {
-	b := new(pebble.Batch)
-	return b, p.writeTo(
+// into puts all into a batch.
+func (p *pending) into(b *pebble.Batch) error {
+	return p.writeTo(
 		func(key, value []byte) error { return b.Set(key, value, nil) },
 		func(key []byte) error { return b.Delete(key, nil) })
 }
