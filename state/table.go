@@ -14,7 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A restore of many users is sorted and handed to Pebble as tables: that costs a third of what
+// A restore of many users is sorted and handed to Pebble as tables: that costs half of what
 // batches do, which go through memtables and are then compacted again and again.
 
 // tableBytes is from how much on that is worth a file.

@@ -132,13 +132,12 @@ func inOneLine(err error) string { return strings.Join(strings.Fields(err.Error(
 // validateOAuth reports what is wrong with the keys of OAUTHBEARER.
 func (s SASL) validateOAuth(report func(key, value, remedy string)) {
 	if s.Azure {
-		for _, unused := range []struct{ key, value string }{{"user", s.User}, {"token_url", s.TokenURL}, {"password_file", s.PasswordFile}} {
-			if unused.value != "" {
-				report("sasl."+unused.key, unused.value, "sasl.azure finds its identity by itself (AZURE_CLIENT_ID names one of several); leave this away")
+		for _, unused := range []struct{ key, value string }{
+			{"user", s.User}, {"password", s.Password}, {"password_file", s.PasswordFile}, {"token_url", s.TokenURL},
+		} {
+			if unused.value != "" { // which may be a secret, or hold one
+				report("sasl."+unused.key, "set", "sasl.azure finds its identity by itself (AZURE_CLIENT_ID names one of several); leave this away")
 			}
-		}
-		if s.Password != "" {
-			report("sasl.password", "set", "sasl.azure finds its identity by itself; leave this away")
 		}
 		return
 	}
@@ -146,10 +145,12 @@ func (s SASL) validateOAuth(report func(key, value, remedy string)) {
 	switch {
 	case s.TokenURL == "":
 		report("sasl.token_url", `""`, "name the token endpoint, or set sasl.azure to true for Event Hubs")
-	case err != nil || at.Host == "":
-		report("sasl.token_url", s.TokenURL, "write it like https://login.example.com/oauth2/token")
+	case err != nil: // nor can what is secret in it be told apart
+		report("sasl.token_url", "not shown", "it is no URL; write it like https://login.example.com/oauth2/token")
 	case at.User != nil:
 		report("sasl.token_url", at.Redacted(), "give the client's id as sasl.user and its secret as sasl.password")
+	case at.Host == "":
+		report("sasl.token_url", s.TokenURL, "write it like https://login.example.com/oauth2/token")
 	case at.Scheme != "https" && !loopback(at.Hostname()):
 		report("sasl.token_url", s.TokenURL, "the secret would go over the network in the clear; use https")
 	}

@@ -160,8 +160,10 @@ func TestKeysOfOAuthThatAreWrongAreNamed(t *testing.T) {
 		{"no URL", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "login.example.com"}, []string{"token_url"}},
 		{"in the clear", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "http://login.example.com/token"}, []string{"token_url"}},
 		{"a secret in the URL", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "https://prtwatch:secret@login.example.com/token"}, []string{"token_url"}},
+		{"a secret in a URL without a host", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "https://prtwatch:secret@"}, []string{"token_url"}},
+		{"a secret in what is no URL", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "https://prtwatch:%secret@login.example.com"}, []string{"token_url"}},
 		{"azure and a login", kafka.SASL{Azure: true, User: "prtwatch", Password: password}, []string{"user", "password"}},
-		{"azure and an endpoint", kafka.SASL{Azure: true, TokenURL: "https://login.example.com/token"}, []string{"token_url"}},
+		{"azure and an endpoint", kafka.SASL{Azure: true, TokenURL: "https://prtwatch:secret@login.example.com/token"}, []string{"token_url"}},
 		{"an endpoint in the clear on this machine", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "http://127.0.0.1:1/token"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
