@@ -67,6 +67,8 @@ type member struct {
 	// it had before, and whether the group still has to be told that they are over.
 	id  string
 	ids map[string]bool
+	// takeovers is how often it has taken its name from another process since it started.
+	takeovers int
 
 	// marks is what the offsets were committed with, by partition. It belongs to the group's
 	// callbacks: fetched writes it, adjust reads it.

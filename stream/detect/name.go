@@ -25,7 +25,8 @@ import (
 // all the same asks who has its name: it may be a session of its own that the group was not told of,
 // or one that it was told of before the last request of it arrived, or even the one that is being
 // refused, where the answer to its first attempt was lost. All others are another process, that has
-// come under its name since.
+// come under its name since; or that was there before and joined again, when it was forgotten, sooner
+// than the one that had the group forget it: that one, which the group never knew, insists.
 
 // goodbyeWithin bounds what a group is told of a session that is over while the process goes on.
 const goodbyeWithin = 3 * time.Second
@@ -119,6 +120,9 @@ func (m *member) goodbye(ctx context.Context, client *kgo.Client) {
 	}
 }
 
+// manyTakeovers is how often a member that the group never knew takes its name from another process.
+const manyTakeovers = 5
+
 // manyIDs is how many ids are kept of sessions that the group was told of.
 const manyIDs = 16
 
@@ -186,7 +190,11 @@ func (m *member) taken() bool {
 	}
 	m.look(m.client)
 	if _, past := m.ids[id]; !past && id != m.id {
-		return true
+		if m.roster.known() || m.takeovers == manyTakeovers {
+			return true
+		}
+		m.takeovers++
+		m.log.Info("taking over from a member that came back", "name", m.name)
 	}
 	if err := m.depart(ctx, m.asking, m.name, id); err != nil {
 		m.log.Debug("leaving the group", "member_id", id, "error", err)

@@ -140,26 +140,75 @@ func TestOfTwoUnderOneNameTheLaterGoesOn(t *testing.T) {
 	}
 }
 
+// The earlier of two is in the group again, when it was forgotten, before the later has joined.
+func TestTheLaterWinsThoughTheEarlierComesBackFirst(t *testing.T) {
+	b := brokertest.Fake(t)
+	h := newHouse(t, b)
+	holder := func() string {
+		for _, m := range b.Embedded().Cluster.GroupInfo(h.group).Members {
+			if m.InstanceID != nil && *m.InstanceID == "one-0" {
+				return m.MemberID
+			}
+		}
+		return ""
+	}
+	single := func(c *detect.Config, _ *detect.Deps) { c.Members = 1 }
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	one := h.start("one", t.TempDir(), speaking(detect.Consumer), single)
+	h.judged()
+	h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
+	original := holder()
+	var back atomic.Bool
+	twin := h.start("one", t.TempDir(), speaking(detect.Consumer), single, func(_ *detect.Config, d *detect.Deps) {
+		d.Client = append(d.Client, kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			for !back.Load() && ctx.Err() == nil { // of a dial before the group has forgotten the earlier, nothing is held up
+				now := holder()
+				if now == original {
+					break
+				}
+				back.Store(now != "")
+				time.Sleep(time.Millisecond)
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}))
+	})
+	one.expect(`another process runs as instance "one"`)
+	if !back.Load() {
+		t.Error("the earlier was never back before the later had joined")
+	}
+	h.produce(signIn("known", ada, "192.0.2.1", "64500", 1), signIn("thief", ada, "203.0.113.9", "64511", 1))
+	h.judged()
+	h.wantAlerts("first", "thief")
+	if err := twin.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Who is refused its name asks who has it: nobody that it knows has been replaced.
 func TestWhoIsRefusedItsNameEndsOnlyWhereAnotherHasIt(t *testing.T) {
 	const stranger = "stranger"
 	b := brokertest.Fake(t)
 	h, cluster := newHouse(t, b), b.Embedded().Cluster
+	one := h.start("one", t.TempDir(), speaking(detect.Consumer), func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
+	h.until("the stage to be ready", func() bool { ready, _ := one.Ready(); return ready })
 	refused := make(chan struct{}, 100)
 	cluster.ControlKey(int16(kmsg.ConsumerGroupHeartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if request.(*kmsg.ConsumerGroupHeartbeatRequest).MemberID == stranger {
+		response := request.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
+		switch r := request.(*kmsg.ConsumerGroupHeartbeatRequest); {
+		case r.MemberID == stranger, r.MemberEpoch < 0:
 			return nil, nil, false
+		case r.MemberEpoch > 0:
+			response.ErrorCode = kerr.FencedMemberEpoch.Code
+			return response, nil, true
 		}
 		select {
 		case refused <- struct{}{}:
 		default:
 		}
-		response := request.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 		response.ErrorCode = kerr.UnreleasedInstanceID.Code
 		return response, nil, true
 	})
-	one := h.start("one", t.TempDir(), speaking(detect.Consumer), func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
 	for range 5 { // more often than the client asks before it says so
 		<-refused
 	}
@@ -167,13 +216,17 @@ func TestWhoIsRefusedItsNameEndsOnlyWhereAnotherHasIt(t *testing.T) {
 	join.Group, join.MemberID, join.InstanceID = h.group, stranger, kmsg.StringPtr("one-0")
 	join.RebalanceTimeoutMillis, join.SubscribedTopicNames = 60_000, []string{h.topics.Signins}
 	join.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
-	answer, err := join.RequestWith(t.Context(), b.Client())
-	if err == nil {
+	h.until("the name to be free, and taken", func() bool {
+		answer, err := join.RequestWith(t.Context(), b.Client())
+		if err != nil {
+			t.Fatal(err)
+		}
 		err = kerr.ErrorForCode(answer.ErrorCode)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+		if err != nil && !errors.Is(err, kerr.UnreleasedInstanceID) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	one.expect(`another process runs as instance "one"`)
 }
 

@@ -71,6 +71,7 @@ type roster struct {
 		sync.Mutex
 		closed  bool      // the session is being closed: what is assigned now is not ours
 		joined  time.Time // zero while the group does not know us
+		known   bool      // the group has known us since the process began
 		owned   map[int32]*assignment
 		dropped []*assignment      // over, but not yet settled by the member
 		arrived []*assignment      // restored, not yet settled by the member
@@ -101,7 +102,7 @@ func (r *roster) assign(added []int32, memberID string, pause func()) {
 	}
 	pause()
 	if r.mu.joined.IsZero() {
-		r.mu.joined = time.Now()
+		r.mu.joined, r.mu.known = time.Now(), true
 	}
 	for _, p := range added {
 		if a := r.mu.owned[p]; a != nil {
@@ -118,6 +119,13 @@ func (r *roster) outside() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mu.joined = time.Time{}
+}
+
+// known reports whether the group has known us since the process began.
+func (r *roster) known() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.known
 }
 
 // revoke notes that partitions are not ours any more.
