@@ -47,6 +47,7 @@ func (p *program) subcommands() []*cobra.Command {
 		p.replayCommand(),
 		p.demoCommand(),
 		p.genCommand(),
+		p.redriveCommand(),
 		p.topicsCommand(),
 		p.configCommand(),
 		p.versionCommand(),
