@@ -48,6 +48,7 @@ func (p *program) subcommands() []*cobra.Command {
 		p.demoCommand(),
 		p.genCommand(),
 		p.redriveCommand(),
+		p.topCommand(),
 		p.topicsCommand(),
 		p.configCommand(),
 		p.versionCommand(),
