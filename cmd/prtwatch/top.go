@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,6 +101,8 @@ func (p *program) top(ctx context.Context, o top.Options) error {
 			o.Keys = keys
 		}
 	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // a terminal that goes is given back, if it is there
+	defer stop()
 	return quietPipe(top.Run(ctx, o))
 }
 

@@ -240,7 +240,7 @@ func (f frame) sum() string {
 		perSecond, perMinute = plus(perSecond, r.figures.perSecond), plus(perMinute, r.figures.perMinute)
 		splitLag, lag = plus(splitLag, r.splitLag), plus(lag, r.lag)
 	}
-	return fmt.Sprintf("prtwatch %s  %d of %d ready  %s sign-ins/s  %s alerts/min  lag %s split, %s detect",
+	return fmt.Sprintf("%s  %d of %d ready  %s sign-ins/s  %s alerts/min  lag %s split, %s detect",
 		f.now.Format(time.TimeOnly), ready, len(f.rows), rate(perSecond), rate(perMinute), count(splitLag), count(lag))
 }
 

@@ -132,6 +132,7 @@ func reasonOf(err error) error {
 func readingOf(families map[string]*dto.MetricFamily) *reading {
 	m := metrics(families)
 	r := &reading{
+		wrong:  math.NaN(),
 		judged: m.sum("signins_judged_total"), alerts: m.sum("alerts_total"), ages: m.buckets("alert_age_seconds"),
 		splits: m.sum("split_active"), splitLag: m.sum("split_lag_messages"), lag: m.sum("detect_lag_records"),
 		lagAge: greatest(m.sum("split_lag_age_seconds"), m.sum("detect_lag_age_seconds")),
@@ -148,12 +149,15 @@ func readingOf(families map[string]*dto.MetricFamily) *reading {
 	for _, name := range []string{"detect_fetch_errors_total", "detect_commit_errors_total", "split_commit_errors_total"} {
 		r.wrong = plus(r.wrong, m.sum(name))
 	}
-	for result, n := range m.by("transactions_total", "result") {
-		if result != "committed" {
+	// A rebalance and a stop abort transactions in good order.
+	for cause, n := range m.by("transaction_aborts_total", "cause") {
+		if cause != "rebalance" && cause != "stop" {
 			r.wrong = plus(r.wrong, n)
 		}
 	}
-	r.wrong = plus(r.wrong, m.by("allowlist_reloads_total", "result")["failed"])
+	if failed, ok := m.by("allowlist_reloads_total", "result")["kept_old"]; ok {
+		r.wrong = plus(r.wrong, failed)
+	}
 	if family := families["process_start_time_seconds"]; family != nil {
 		seconds := valueOf(family.GetMetric()[0])
 		r.started = time.UnixMilli(int64(seconds * 1000))
