@@ -49,6 +49,7 @@ func (p *program) subcommands() []*cobra.Command {
 		p.genCommand(),
 		p.topicsCommand(),
 		p.configCommand(),
+		p.readyCommand(),
 		p.versionCommand(),
 	}
 }
