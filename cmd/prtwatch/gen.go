@@ -25,6 +25,7 @@ type genFlags struct {
 	rate        float64
 	count       int
 	lasts       time.Duration
+	once        bool
 	out, labels string
 }
 
@@ -62,6 +63,7 @@ for no partition, and a history that comes at full speed is judged out of order 
 	flags.Float64Var(&f.rate, "rate", 0, "sign-ins a second, in the present")
 	flags.IntVar(&f.count, "count", 0, "end after so many sign-ins (0: no bound)")
 	flags.DurationVar(&f.lasts, "for", 0, "with --rate: end after this time, such as 10m (0: no bound)")
+	flags.BoolVar(&f.once, "once", false, "make the history only where the topic is empty, so that it can be started again")
 	flags.StringVar(&f.out, "out", "", "write to this `FILE` (- is standard output) instead of Kafka")
 	flags.StringVar(&f.labels, "labels", "", "write the id and label of each sign-in that is not plain to this `FILE`")
 	return cmd
@@ -85,6 +87,7 @@ func (f genFlags) options(now time.Time) (tenant.Options, error) {
 	wrongFlag(f.count < 0, "--count %d: give 1 or more, or leave it out", f.count)
 	wrongFlag(f.lasts < 0, "--for %s: give a time such as 10m, or leave it out", f.lasts)
 	wrongFlag(f.lasts > 0 && f.rate == 0, "--for %s: goes with --rate; a history is bounded by --days", f.lasts)
+	wrongFlag(f.once && (f.rate > 0 || f.out != ""), "--once: is for a history to Kafka; leave it out, or --rate and --out")
 	wrongFlag(f.start != "" && f.rate > 0, "--start: a tenant in the present (--rate) cannot begin at another time; leave one of them out")
 	wrongFlag(f.out != "" && f.labels != "" && sameFile(f.out, f.labels), "--labels %s: is where the messages go; name another file", f.labels)
 	if o.Days == 0 && o.Rate == 0 {
@@ -118,6 +121,11 @@ func (p *program) gen(ctx context.Context, f genFlags) (err error) {
 	made, err := tenant.New(options)
 	if err != nil {
 		return wrong(err)
+	}
+	if f.once {
+		if written, err := p.writtenTo(ctx, s); err != nil || written {
+			return err
+		}
 	}
 	labels, err := p.create("--labels", f.labels)
 	if err != nil {

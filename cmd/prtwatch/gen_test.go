@@ -192,6 +192,25 @@ func TestGenWritesToKafkaAsAzureDoes(t *testing.T) {
 	})
 }
 
+func TestGenOnceMakesAHistoryWhereThereIsNone(t *testing.T) {
+	b := brokertest.Start(t)
+	b.CreateTopic(b.Name("input"), 3, map[string]string{"retention.ms": "-1"})
+	gen := append([]string{"gen", "--users", "5", "--days", "2", "--once"}, topicFlags(b)...)
+	if got := prtwatch("", gen...); got.code != exitDone || !strings.Contains(got.stderr, " sign-ins in ") {
+		t.Fatalf("%+v", got)
+	}
+	made := len(b.ReadAll(b.Name("input")))
+	if got := prtwatch("", gen...); got.code != exitDone || got.stderr != "topic "+b.Name("input")+" has messages: no history is made (--once)\n" {
+		t.Errorf("%+v", got)
+	}
+	if n := len(b.ReadAll(b.Name("input"))); n != made {
+		t.Errorf("there are %d messages and were %d", n, made)
+	}
+	if got := prtwatch("", append(gen, "--set", "input.topics="+b.Name("nowhere"))...); got.code != exitWrong || !strings.Contains(got.stderr, "is missing: ") {
+		t.Errorf("no topic: %+v", got)
+	}
+}
+
 func TestGenWarnsOfARetentionThatIsShorterThanTheHistory(t *testing.T) {
 	b := brokertest.Start(t)
 	b.CreateTopic(b.Name("input"), 1, map[string]string{"retention.ms": "3600000"})

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/cmd/prtwatch/settings"
@@ -56,6 +58,29 @@ func (p *program) openTopic(ctx context.Context, s *settings.Settings, oldest ti
 		fmt.Fprintf(p.stderr, "prtwatch: topic %s keeps %s by the records' own time and the history is older: the broker may delete its beginning at any moment; raise retention.ms\n", t.topic, kept)
 	}
 	return t, nil
+}
+
+// writtenTo reports whether the input topic has, or had, messages, and says so.
+func (p *program) writtenTo(ctx context.Context, s *settings.Settings) (bool, error) {
+	client, err := connect(ctx, s, s.InputCluster(), s.InputSection(), newLogger(s.Log, p.stderr))
+	if err != nil {
+		return false, err
+	}
+	defer client.Close()
+	topic := s.Input.Topics[0]
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) { // which openTopic says better
+		return false, fmt.Errorf("asking whether topic %s is empty: %w", topic, err)
+	}
+	written := false
+	ends.Each(func(o kadm.ListedOffset) { written = written || o.Offset > 0 })
+	if written {
+		fmt.Fprintf(p.stderr, "topic %s has messages: no history is made (--once)\n", topic)
+	}
+	return written, nil
 }
 
 // retention is how long the topic keeps records, where it can be known and is limited.

@@ -51,6 +51,7 @@ func (p *program) subcommands() []*cobra.Command {
 		p.topCommand(),
 		p.topicsCommand(),
 		p.configCommand(),
+		p.readyCommand(),
 		p.versionCommand(),
 	}
 }

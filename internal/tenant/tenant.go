@@ -167,6 +167,10 @@ func New(o Options) (*Tenant, error) {
 			t.days.push(u.next(), uint64(i), u)
 		}
 	}
+	if o.Days == 0 {
+		// The same people, begun anew, sign in anew: under ids that nobody has seen.
+		t.rng = rand.New(rand.NewPCG(mix(o.Seed, uint64(start)), 0x70726573656e74))
+	}
 	return t, nil
 }
 

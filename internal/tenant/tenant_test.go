@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"net/netip"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -148,6 +150,30 @@ func TestPresentIsSpacedByItsRateFromTheEndOfTheHistory(t *testing.T) {
 		}
 	}
 }
+
+func TestPresentBegunAnewIsTheSamePeopleUnderNewIDs(t *testing.T) {
+	seen, people := map[string]bool{}, map[string]bool{}
+	for _, o := range []tenant.Options{
+		{Users: 20, Seed: 1, Days: 3},
+		{Users: 20, Seed: 1, Rate: 100, Start: time.Date(2026, 11, 5, 0, 0, 0, 0, time.UTC)},
+		{Users: 20, Seed: 1, Rate: 100, Start: time.Date(2026, 11, 6, 0, 0, 0, 0, time.UTC)},
+	} {
+		ids := map[string]bool{}
+		for _, s := range take(newTenant(t, o), 2000) {
+			if seen[s.ID] {
+				t.Fatalf("%s is another sign-in's too", s.ID)
+			}
+			ids[s.ID] = true
+			people[upn.FindString(strings.ToLower(string(s.Record)))] = true
+		}
+		maps.Copy(seen, ids) // afterwards: a repeat has the id of the first
+	}
+	if len(people) != 20 {
+		t.Errorf("%d people, not 20", len(people))
+	}
+}
+
+var upn = regexp.MustCompile(`"userprincipalname":"[^"]+"`)
 
 func TestEveryLabelOccursAboutAsOftenAsItsRate(t *testing.T) {
 	counts := map[string]int{}
