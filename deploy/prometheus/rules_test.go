@@ -147,7 +147,7 @@ func wantLinks(t *testing.T, page string) {
 
 // What fires always passes a test that wants it to fire, and what never fires one that wants it not to.
 func TestEachAlertIsTestedWhereItFiresAndWhereNot(t *testing.T) {
-	var file struct {
+	type tests struct {
 		Tests []struct {
 			Expressions []struct {
 				Expr    string
@@ -155,11 +155,13 @@ func TestEachAlertIsTestedWhereItFiresAndWhereNot(t *testing.T) {
 			} `yaml:"promql_expr_test"`
 		}
 	}
+	var file, day tests
 	decode(t, "prtwatch.tests.yml", &file)
+	decode(t, "day.tests.yml", &day)
 	asked := regexp.MustCompile(`^sum without \(alertname, alertstate\) \(ALERTS\{alertname="(\w+)", alertstate="firing"\}\)$`)
 	type seen struct{ fires, not bool }
 	tested := map[string]seen{}
-	for _, test := range file.Tests {
+	for _, test := range append(file.Tests, day.Tests...) {
 		for _, e := range test.Expressions {
 			m := asked.FindStringSubmatch(e.Expr)
 			if m == nil {
@@ -202,7 +204,9 @@ func TestPrometheusTakesRulesAndConfiguration(t *testing.T) {
 	promtool(t, "check", "config", "prometheus.yml")
 }
 
-func TestRulesFireWhereTheyShall(t *testing.T) { promtool(t, "test", "rules", "prtwatch.tests.yml") }
+func TestRulesFireWhereTheyShall(t *testing.T) {
+	promtool(t, "test", "rules", "prtwatch.tests.yml", "day.tests.yml")
+}
 
 // Each query of dashboard and runbooks is given to promtool as if it were a rule.
 func TestEachQueryCanBeParsed(t *testing.T) {
