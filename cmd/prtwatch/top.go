@@ -59,7 +59,7 @@ marked with *. NO_COLOR is heeded.`,
 				return wrong(err)
 			}
 			if !noAlerts {
-				o.Kafka, o.Topic, o.Patience = s.Kafka, s.Topics.Alerts, s.StartTimeout
+				o.Kafka, o.Topic, o.Patience = s.Kafka, s.Topics.Alerts, min(s.StartTimeout, alertsWithin)
 			}
 			return p.top(ctx, o)
 		}),
@@ -70,6 +70,9 @@ marked with *. NO_COLOR is heeded.`,
 	cmd.Flags().BoolVar(&noAlerts, "no-alerts", false, "do not read the alerts; no Kafka is needed then")
 	return cmd
 }
+
+// alertsWithin is how long the brokers may take to answer, at most: a person looks on.
+const alertsWithin = 5 * time.Second
 
 // topURLs are where to ask.
 func topURLs(s *settings.Settings, given []string) (urls []string, err error) {
