@@ -86,7 +86,7 @@ func (m *member) judge(r *kgo.Record) error {
 		profile.Carry(r.Offset + 1)
 	}
 	verdict := m.deps.Detector.Judge(&m.signIn, m.work.allowed, profile)
-	m.work.tally.count(&m.signIn, m.deps.Detector.EventTime(&m.signIn), verdict, r)
+	m.work.tally.count(&m.signIn, verdict, r)
 	if verdict.Alert != nil {
 		m.work.write(a, m.alert(r, verdict.Alert))
 	}
