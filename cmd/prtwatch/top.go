@@ -30,6 +30,13 @@ Ctrl-C. --url names an instance, as host:port or URL; without one it is that of 
 output that is no terminal, prints one frame as plain text, of two readings that are --interval apart: as
 wide as the terminal, or as COLUMNS says, or in one table; the exit code is 1 where no instance answered.
 
+  09:51:26  2 of 2 ready  78 sign-ins/s  40 alerts/min  lag 0 split, 0 detect
+
+  INSTANCE         READY  UP  SIGN-INS/S  ALERTS/MIN  AGE P50    P99  LAG SPLIT
+  127.0.0.1:19351  yes    9s          41           0        -      -    standby
+  127.0.0.1:19352  yes    9s          37          40     67ms  157ms          0
+
+What does not fit beside is below.
 SIGN-INS/S is how many were judged a second since the frame before; ALERTS/MIN, AGE (of alerts, from the
 arrival of the sign-in to the commit) and CACHE (profiles that were found in memory) are those of the last
 minute, as far as it was watched; DEAD (dead letters) and ERRORS (transactions, commits, fetches and
@@ -52,7 +59,7 @@ marked with *. NO_COLOR is heeded.`,
 				return wrong(err)
 			}
 			if !noAlerts {
-				o.Kafka, o.Topic, o.Patience = s.Kafka, s.Topics.Alerts, s.StartTimeout
+				o.Kafka, o.Topic, o.Patience = s.Kafka, s.Topics.Alerts, min(s.StartTimeout, alertsWithin)
 			}
 			return p.top(ctx, o)
 		}),
@@ -63,6 +70,9 @@ marked with *. NO_COLOR is heeded.`,
 	cmd.Flags().BoolVar(&noAlerts, "no-alerts", false, "do not read the alerts; no Kafka is needed then")
 	return cmd
 }
+
+// alertsWithin is how long the brokers may take to answer, at most: a person looks on.
+const alertsWithin = 5 * time.Second
 
 // topURLs are where to ask.
 func topURLs(s *settings.Settings, given []string) (urls []string, err error) {

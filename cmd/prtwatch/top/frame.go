@@ -198,13 +198,13 @@ func (q quantile) String() string {
 
 // lines are the frame in so many columns, and at most so many lines; 0 is as many as it takes.
 func (f frame) lines(width, height int) []line {
-	lines := []line{{f.sum(), title}, {}}
-	lines = append(lines, f.table(width)...)
+	lines := []line{{f.sum(), title}}
 	for _, r := range f.rows {
 		if r.note != "" {
 			lines = append(lines, line{r.note, r.style})
 		}
 	}
+	lines = append(append(lines, line{}), f.table(width)...)
 	if f.withAlerts {
 		room := alertsOnce
 		if height > 0 {

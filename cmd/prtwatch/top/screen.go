@@ -57,6 +57,7 @@ func (t *top) live(ctx context.Context) error {
 	answers, asking := make(chan func(), 1), true
 	ask := func() { answers <- t.ask(ctx) }
 	go ask()
+	dirty := false // there are alerts to show: soon enough, for there may be many
 	for {
 		draw := false
 		select {
@@ -76,9 +77,9 @@ func (t *top) live(ctx context.Context) error {
 				go ask()
 			}
 		case <-changed:
-			draw = true
+			dirty = true
 		case <-resized.C:
-			draw = s.resized()
+			draw, dirty = s.resized() || dirty, false
 		}
 		if draw && !t.blank() {
 			if err := s.draw(t.frame(time.Now())); err != nil {

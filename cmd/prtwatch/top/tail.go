@@ -154,6 +154,9 @@ func (t *tail) begin(ctx context.Context, client *kgo.Client, topic string) (lef
 		from[end.Partition] = kgo.NewOffset().At(at)
 	})
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: from})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.alerts = nil // those of a session before are read again
 	return left, nil
 }
 

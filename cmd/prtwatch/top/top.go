@@ -111,7 +111,7 @@ func (t *top) once(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-t.tail.read:
-		case <-time.After(t.Patience):
+		case <-time.After(t.Patience + time.Second):
 		}
 	}
 	f := t.frame(time.Now())
