@@ -92,6 +92,10 @@ var rules = []struct {
 		why: "it judges what the pipeline wrote; what it shared with the pipeline it could not find wrong",
 	},
 	{
+		of:  "deploy",
+		why: "what is deployed around prtwatch is made without it; deploy/grafana is a module of its own",
+	},
+	{
 		of:  "cmd",
 		may: []string{"cmd/", "detector", "state", "stream/", "internal/"},
 		why: "a command wires the parts together, and is imported by none of them",

@@ -26,8 +26,8 @@ var (
 	ErrFormat = errors.New("state folder has another format")
 )
 
-// directory is the folder of a store: DIR/lock, DIR/format, DIR/instance, DIR/pebble and,
-// where one was damaged, DIR/pebble.corrupt: the last such, for whoever wants to know why.
+// directory is the folder of a store: DIR/lock, DIR/format, DIR/instance, DIR/open while a
+// process works in it, DIR/pebble and, where one was damaged, DIR/pebble.corrupt: the last such, for whoever wants to know why.
 type directory struct {
 	fs       vfs.FS
 	path     string
@@ -131,6 +131,26 @@ func (d *directory) readInstance() error {
 		return fmt.Errorf("%s holds no instance name (1 to 64 of A-Z a-z 0-9 . _ -): remove it: a new name is made, and the state filled again from the baseline topic", d.file("instance"))
 	}
 	d.instance = text
+	return nil
+}
+
+// wasLeft reports whether the process before this one did not close the folder.
+func (d *directory) wasLeft() bool {
+	_, err := d.fs.Stat(d.file("open"))
+	return err == nil
+}
+
+// enter marks the folder as open until leave does away with it.
+func (d *directory) enter() error { return d.write("open", strconv.Itoa(os.Getpid())) }
+
+func (d *directory) leave() error {
+	err := d.fs.Remove(d.file("open"))
+	if err == nil {
+		err = d.sync()
+	}
+	if err != nil {
+		return fmt.Errorf("removing %s: %w", d.file("open"), err)
+	}
 	return nil
 }
 

@@ -34,6 +34,8 @@ type health struct {
 	bad  chan struct{} // closed by the first failure
 	err  error         // set before bad is closed
 
+	stalls stalls
+
 	frozen func()        // closes still, once
 	still  chan struct{} // closed when Pebble stands still, and cannot be closed
 }
@@ -102,8 +104,10 @@ func (h *health) listener() *pebble.EventListener {
 		BackgroundError: func(err error) { h.fail(fmt.Errorf("pebble, in the background: %w", err)) },
 		DataCorruption:  func(info pebble.DataCorruptionInfo) { h.fail(fmt.Errorf("pebble: %s: %w", info.Path, info.Details)) },
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			h.stalls.begin()
 			h.log.Warn("writes to the state store wait for the disk", "reason", info.Reason)
 		},
+		WriteStallEnd: h.stalls.end,
 	}
 }
 

@@ -38,6 +38,7 @@ type Store struct {
 	limits     *limits
 	health     *health
 	log        *slog.Logger
+	unclean    bool   // the process before this one did not close the folder
 	remove     string // a temporary folder, removed by Close
 	cacheBytes int    // for decoded profiles
 	batchBytes int    // of a restore, that are written at once
@@ -75,6 +76,34 @@ type Metrics struct {
 	LeasedPartitions int64
 	DiskBytes        uint64 // Pebble's use of the disk
 	MemTableBytes    uint64 // written and not yet on disk, all memtables
+
+	Entries           uint64 // of Pebble's tables: profiles, and former versions until they are compacted
+	Compactions       uint64
+	CompactionDebt    uint64 // bytes that are to be compacted, estimated
+	CompactionsActive int64
+	ReadAmplification int64 // tables that a look-up may have to ask
+	Flushes           uint64
+	WrittenBytes      uint64 // by flushes, compactions and restores, which write tables of their own
+	BlockCacheHits    uint64
+	BlockCacheMisses  uint64
+	WriteStalls       uint64 // times that a writer waited for the disk
+	WriteStallTime    time.Duration
+	PreviousUnclean   bool // the process before this one did not close the folder
+}
+
+// of fills in what Pebble says of itself.
+func (m *Metrics) of(pm *pebble.Metrics, tables [][]pebble.SSTableInfo) {
+	for _, level := range tables {
+		for _, table := range level {
+			m.Entries += table.TableStats.NumEntries
+		}
+	}
+	m.DiskBytes, m.MemTableBytes = pm.DiskSpaceUsage(), pm.MemTable.Size
+	m.Compactions, m.CompactionDebt, m.CompactionsActive = uint64(pm.Compact.Count), pm.Compact.EstimatedDebt, pm.Compact.NumInProgress
+	m.ReadAmplification, m.Flushes = int64(pm.ReadAmp()), uint64(pm.Flush.Count)
+	total := pm.Total() // its flushed bytes have those of the WAL and of ingested tables in them
+	m.WrittenBytes = total.TableBytesFlushed + total.TableBytesCompacted + total.BlobBytesFlushed + total.BlobBytesCompacted
+	m.BlockCacheHits, m.BlockCacheMisses = uint64(pm.BlockCache.Hits), uint64(pm.BlockCache.Misses)
 }
 
 // Open opens or makes the store in cfg.Dir. window is the number of hours a verdict looks
@@ -124,6 +153,10 @@ func open(cfg Config, window int, log *slog.Logger, fs vfs.FS) (*Store, error) {
 	}
 	if err := s.openPebble(pebbleBytes); err != nil {
 		return nil, errors.Join(err, dir.lock.Close())
+	}
+	s.unclean = dir.wasLeft()
+	if err := dir.enter(); err != nil {
+		return nil, errors.Join(err, s.closePebble(), dir.lock.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var flusher sync.WaitGroup
@@ -381,6 +414,7 @@ func (s *Store) Metrics() Metrics {
 		CachedProfiles: s.count.profiles.Load(), CachedBytes: s.count.bytes.Load(), CacheLimit: int64(s.cacheBytes),
 		Hits: s.count.hits.Load(), Misses: s.count.misses.Load(), Evictions: s.count.evictions.Load(),
 		NetworksEvicted: s.count.evictedKnown.Load(), LeasedPartitions: s.leased.Load(),
+		WriteStalls: s.health.stalls.count.Load(), WriteStallTime: s.health.stalls.sum(), PreviousUnclean: s.unclean,
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -388,13 +422,15 @@ func (s *Store) Metrics() Metrics {
 		return m
 	}
 	var pm *pebble.Metrics
+	var tables [][]pebble.SSTableInfo
 	db := s.db
-	err := s.unlessBroken(func() error {
+	err := s.unlessBroken(func() (err error) {
 		pm = db.Metrics()
-		return nil
+		tables, err = db.SSTables() // without properties: it reads no disk
+		return err
 	})
 	if err == nil {
-		m.DiskBytes, m.MemTableBytes = pm.DiskSpaceUsage(), pm.MemTable.Size
+		m.of(pm, tables)
 	}
 	return m
 }
@@ -445,6 +481,9 @@ func (s *Store) Close() error {
 	}
 	err = errors.Join(err, s.closePebble())
 	s.db = nil
+	if err == nil {
+		err = s.dir.leave()
+	}
 	if s.health.corrupt() {
 		aside, renameErr := s.dir.setAside()
 		s.log.Warn("the state store is damaged: it is set aside, and the next start fills a fresh one from the baseline topic", "kept", aside)

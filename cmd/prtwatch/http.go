@@ -35,6 +35,7 @@ func serveHTTP(listen string, registry *prometheus.Registry, ready readiness, lo
 	if err != nil {
 		return nil, wrong(fmt.Errorf("http.listen: listening on %s: %w; give host:port of this machine", listen, err))
 	}
+	registry.MustRegister(ready.gauge())
 	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: errorLog}))
@@ -70,6 +71,18 @@ func (s *httpServer) Close() error {
 		return fmt.Errorf("closing the HTTP server: %w", err)
 	}
 	return nil
+}
+
+// gauge is what answer says, as a metric.
+func (ready readiness) gauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "prtwatch_ready", Help: "1 when /readyz would answer with 200: this process does its work, or stands by.",
+	}, func() float64 {
+		if ok, _ := ready(); ok {
+			return 1
+		}
+		return 0
+	})
 }
 
 func (ready readiness) answer(w http.ResponseWriter, _ *http.Request) {

@@ -25,6 +25,7 @@ type baselineTopic struct {
 	signins    [16]byte      // the topic that its profiles are learned from
 	partitions int32         // of both
 	tombstones time.Duration // delete.retention.ms: how long a deletion can be read
+	retention  time.Duration // of the sign-ins topic; negative: for ever, 0: not known
 }
 
 // defaultTombstones is Kafka's default of delete.retention.ms.
@@ -47,17 +48,22 @@ func describeBaseline(ctx context.Context, admin *kadm.Client, topics kafka.Topi
 		}
 	}
 	b.id, b.signins = there[topics.Baseline].ID, there[topics.Signins].ID
-	configs, err := admin.DescribeTopicConfigs(ctx, topics.Baseline)
+	configs, err := admin.DescribeTopicConfigs(ctx, topics.Signins, topics.Baseline)
 	if err != nil {
-		return b, fmt.Errorf("reading the settings of topic %s: %w", topics.Baseline, err)
+		return b, fmt.Errorf("reading the settings of topics %s and %s: %w", topics.Signins, topics.Baseline, err)
 	}
 	for _, resource := range configs {
 		for _, c := range resource.Configs {
-			if c.Key != "delete.retention.ms" || c.Value == nil {
+			to := &b.tombstones
+			switch {
+			case resource.Name == topics.Baseline && c.Key == "delete.retention.ms":
+			case resource.Name == topics.Signins && c.Key == "retention.ms":
+				to = &b.retention
+			default:
 				continue
 			}
-			if ms, err := strconv.ParseInt(*c.Value, 10, 64); err == nil {
-				b.tombstones = time.Duration(ms) * time.Millisecond
+			if ms, err := strconv.ParseInt(c.MaybeValue(), 10, 64); err == nil {
+				*to = time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 			}
 		}
 	}

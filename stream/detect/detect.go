@@ -83,7 +83,7 @@ type Deps struct {
 	LookEvery time.Duration
 	// Log gets what an operator should know.
 	Log *slog.Logger
-	// Metrics counts; made once with NewMetrics.
+	// Metrics counts; made once with NewMetrics, used by one Stage.
 	Metrics *Metrics
 
 	// Set by tests alone.
@@ -134,6 +134,7 @@ func New(cfg Config, deps Deps) *Stage {
 	for i := range n {
 		s.members = append(s.members, newMember(cfg, deps, i))
 	}
+	deps.Metrics.watch(s)
 	return s
 }
 
@@ -161,6 +162,7 @@ func (s *Stage) Run(ctx context.Context) error {
 		return err
 	}
 
+	s.deps.Metrics.kept(baseline.retention)
 	for _, m := range s.members {
 		m.asking, m.admin, m.baseline, m.limit = client, admin, baseline, limit
 		group.Go(func() error { return m.run(ctx) })
@@ -247,11 +249,16 @@ func (s *Stage) Ready() (bool, string) {
 	return false, "detect: " + under.say(time.Now(), over)
 }
 
-// Partitions returns how many partitions this process judges and how many it restores.
-func (s *Stage) Partitions() (running, restoring int) {
+// Partitions returns how many partitions this process judges, and how many it was given and does not judge yet.
+func (s *Stage) Partitions() (judged, others int) {
+	phases := s.phases()
+	return phases[running], phases[assigned] + phases[restoring] + phases[restored]
+}
+
+// phases returns how many partitions are in each phase.
+func (s *Stage) phases() (phases [len(phaseNames)]int) {
 	for _, m := range s.members {
-		run, rest := m.roster.count()
-		running, restoring = running+run, restoring+rest
+		m.roster.count(&phases)
 	}
-	return running, restoring
+	return phases
 }

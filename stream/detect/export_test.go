@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -36,4 +37,20 @@ func SetPace(d *Deps, next func() (records int, sweepEvery int64, sweepSlice int
 		p.records, p.sweepEvery, p.sweepSlice = next()
 		return p
 	}
+}
+
+// What ends a session.
+var (
+	ErrThrownOut = errThrownOut
+	ErrRebuild   = errRebuild
+)
+
+// CauseOf returns the cause of a transaction that failed with err, where given says that a stop waits no longer.
+func CauseOf(err error, given bool) string {
+	limit, end := context.WithCancel(context.Background())
+	defer end()
+	if given {
+		end()
+	}
+	return (&member{limit: limit}).causeOf(err)
 }

@@ -178,7 +178,7 @@ func (m *member) open() error {
 		kgo.OnPartitionsLost(m.lost),
 		kgo.OnOffsetsFetched(m.fetched),
 		kgo.AdjustFetchOffsetsFn(m.adjust),
-		kgo.WithHooks(steps{}),
+		kgo.WithHooks(steps{m.roster}),
 	)
 	if m.cfg.GroupProtocol == Consumer {
 		opts = append(opts, kgo.ServerSideBalancer())
@@ -232,10 +232,13 @@ func (m *member) giveBack(dropped []*assignment) {
 func (m *member) assigned(ctx context.Context, client *kgo.Client, added map[string][]int32) {
 	partitions := added[m.deps.Topics.Signins]
 	id, _ := client.GroupMetadata()
-	m.roster.assign(partitions, id, func() {
+	moving := m.roster.assign(partitions, id, func() {
 		client.PauseFetchPartitions(map[string][]int32{m.deps.Topics.Signins: partitions})
 	})
 	m.deps.Metrics.rebalances.Inc()
+	if !moving.IsZero() {
+		m.deps.Metrics.rebalanceSeconds.Observe(time.Since(moving).Seconds())
+	}
 	if len(partitions) > 0 {
 		m.log.Info("partitions assigned", "partitions", partitions)
 		m.restores.Go(func() { m.delivery.inherit(ctx, client) })
@@ -318,6 +321,7 @@ func (m *member) settle() error {
 	}
 	for _, a := range arrived {
 		m.running[a.partition] = a
+		m.deps.Metrics.expect(a.partition)
 		m.roster.unless(a, func() {
 			m.client.ResumeFetchPartitions(map[string][]int32{m.deps.Topics.Signins: {a.partition}})
 		})
@@ -381,7 +385,9 @@ func (m *member) poll(ctx context.Context, wait time.Duration) error {
 	}
 	var err error
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		m.deps.Metrics.lag(p.Partition, p.FetchPartition)
+		if m.running[p.Partition] != nil {
+			m.deps.Metrics.lag(p.Partition, p.FetchPartition)
+		}
 		for _, r := range p.Records {
 			if err == nil {
 				err = m.judge(r)
@@ -427,5 +433,5 @@ func (m *member) sessionError(doing string, err error) error {
 		return fmt.Errorf("%s: another process runs as instance %q (%w); give each its own `instance` and state.dir",
 			doing, m.deps.Instance, err)
 	}
-	return fmt.Errorf("%w: %s: %v", errRebuild, doing, err)
+	return fmt.Errorf("%w: %s: %w", errRebuild, doing, err)
 }

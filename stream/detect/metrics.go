@@ -1,13 +1,17 @@
 package detect
 
 import (
+	"math"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/prtwatch/prtwatch/detector"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 // Metrics are what the detecting stage counts. No label holds a user or an address.
@@ -31,6 +35,18 @@ type Metrics struct {
 	alertSeconds       prometheus.Histogram
 	lagRecords         *prometheus.GaugeVec
 	lagSeen            *prometheus.GaugeVec
+	aborts             *prometheus.CounterVec
+	rebalanceSeconds   prometheus.Histogram
+	azureSeconds       prometheus.Histogram
+	deadLetters        prometheus.Counter
+	retention          *prometheus.GaugeVec // of no label; without a value until it is known
+
+	stage              atomic.Pointer[Stage] // what the collector looks into; set by New
+	partitions, lagAge *prometheus.Desc
+	learned            struct {
+		sync.Mutex
+		at map[int32]time.Time // when the lag of a running partition was last learned, or began to be waited for
+	}
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -69,11 +85,90 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		alertSeconds:       histogram("alert_age_seconds", "Age of the raw record of an alerting sign-in when its alert was committed.", seconds),
 		lagRecords:         gauges("detect_lag_records", "Sign-ins of a partition that are not judged yet, when it was last read."),
 		lagSeen:            gauges("detect_lag_timestamp_seconds", "When the lag of a partition was last learned."),
+		aborts:             counters("transaction_aborts_total", "Transactions that were not committed, or of which nobody knows, by cause.", "cause"),
+		rebalanceSeconds:   histogram("detect_rebalance_seconds", "Time from asking to join, or from the loss of partitions, until the next assignment.", seconds),
+		azureSeconds: histogram("azure_delay_seconds", "Time from a sign-in, by its record, until it was in the raw topic: Azure's delay, not ours.",
+			[]float64{1, 5, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 2 * 3600, 6 * 3600, 12 * 3600, 24 * 3600}),
+		deadLetters: kafka.DeadLetters(registry, "detect"),
+		retention: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "prtwatch_signins_retention_seconds", Help: "How long the sign-ins topic keeps a sign-in, as it was at the start; +Inf is for ever.",
+		}, nil),
+		partitions: prometheus.NewDesc("prtwatch_detect_partitions", "Partitions of this instance, by what is done with them.", []string{"state"}, nil),
+		lagAge:     prometheus.NewDesc("prtwatch_detect_lag_age_seconds", "Age of the oldest lag figure of the partitions that are judged here; 0 where none is.", nil, nil),
+	}
+	m.learned.at = make(map[int32]time.Time)
+	for outcome := range detector.Alerted + 1 {
+		m.signIns.WithLabelValues(outcome.String())
+	}
+	for _, reason := range []detector.Reason{detector.NewNetwork, detector.NoBaseline} {
+		m.alerts.WithLabelValues(string(reason))
+	}
+	for _, result := range []string{"committed", "aborted", "unknown"} {
+		m.transactions.WithLabelValues(result)
+	}
+	for _, cause := range causes {
+		m.aborts.WithLabelValues(cause)
 	}
 	registry.MustRegister(m.signIns, m.alerts, m.late, m.clamped, m.unreadable, m.splitAgain, m.transactions, m.transactionSeconds,
 		m.rebalances, m.fetchErrors, m.commitErrors, m.mended, m.restoreSeconds,
-		m.restoreRecords, m.restoreDone, m.restoreRemaining, m.ageSeconds, m.alertSeconds, m.lagRecords, m.lagSeen)
+		m.restoreRecords, m.restoreDone, m.restoreRemaining, m.ageSeconds, m.alertSeconds, m.lagRecords, m.lagSeen,
+		m.aborts, m.rebalanceSeconds, m.azureSeconds, m.retention, m)
 	return m
+}
+
+func (m *Metrics) watch(s *Stage) { m.stage.Store(s) }
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.partitions
+	ch <- m.lagAge
+}
+
+// Collect implements prometheus.Collector with what is read off the Stage's state.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	var phases [len(phaseNames)]int
+	if s := m.stage.Load(); s != nil {
+		phases = s.phases()
+	}
+	for phase, n := range phases {
+		ch <- prometheus.MustNewConstMetric(m.partitions, prometheus.GaugeValue, float64(n), phaseNames[phase])
+	}
+	ch <- prometheus.MustNewConstMetric(m.lagAge, prometheus.GaugeValue, m.oldestLag(time.Now()).Seconds())
+}
+
+// kept notes how long the sign-ins topic keeps a sign-in: negative is for ever, 0 is not known.
+func (m *Metrics) kept(retention time.Duration) {
+	switch {
+	case retention < 0:
+		m.retention.WithLabelValues().Set(math.Inf(1))
+	case retention > 0:
+		m.retention.WithLabelValues().Set(retention.Seconds())
+	}
+}
+
+// failed counts a transaction that was not committed, or of which nobody knows.
+func (m *Metrics) failed(result, cause string) {
+	m.transactions.WithLabelValues(result).Inc()
+	m.aborts.WithLabelValues(cause).Inc()
+}
+
+// expect begins to wait for the lag of a partition, which is judged from now on.
+func (m *Metrics) expect(partition int32) { m.learn(partition, time.Now()) }
+
+func (m *Metrics) learn(partition int32, at time.Time) {
+	m.learned.Lock()
+	defer m.learned.Unlock()
+	m.learned.at[partition] = at
+}
+
+// oldestLag returns how long ago the lag was learned of the partition of which that is longest ago.
+func (m *Metrics) oldestLag(now time.Time) (age time.Duration) {
+	m.learned.Lock()
+	defer m.learned.Unlock()
+	for _, at := range m.learned.at {
+		age = max(age, now.Sub(at))
+	}
+	return age
 }
 
 // lag notes how far a partition is behind.
@@ -81,9 +176,10 @@ func (m *Metrics) lag(partition int32, p kgo.FetchPartition) {
 	if len(p.Records) == 0 {
 		return
 	}
-	label := strconv.Itoa(int(partition))
+	label, now := strconv.Itoa(int(partition)), time.Now()
 	m.lagRecords.WithLabelValues(label).Set(float64(p.HighWatermark - p.Records[len(p.Records)-1].Offset - 1))
-	m.lagSeen.WithLabelValues(label).SetToCurrentTime()
+	m.lagSeen.WithLabelValues(label).Set(float64(now.UnixNano()) / 1e9)
+	m.learn(partition, now)
 }
 
 // restoring notes how far the restore of a partition is.
@@ -105,6 +201,9 @@ func (m *Metrics) forget(partition int32) {
 	label := strconv.Itoa(int(partition))
 	m.lagRecords.DeleteLabelValues(label)
 	m.lagSeen.DeleteLabelValues(label)
+	m.learned.Lock()
+	defer m.learned.Unlock()
+	delete(m.learned.at, partition)
 }
 
 // tally counts one transaction's sign-ins until it is known whether they count.
@@ -114,11 +213,13 @@ type tally struct {
 	late, clamped int
 	unreadable    int
 	splitAgain    int
-	arrived       []time.Time // of each sign-in
-	alerted       []time.Time // of each alerting one
+	arrived       []time.Time     // of each sign-in
+	alerted       []time.Time     // of each alerting one
+	azure         []time.Duration // from its own time to its arrival, of each sign-in of which that is known
 }
 
-func (t *tally) count(s *detector.SignIn, v detector.Verdict, r *kgo.Record) {
+// count takes a sign-in in, which happened at own.
+func (t *tally) count(s *detector.SignIn, own time.Time, v detector.Verdict, r *kgo.Record) {
 	t.outcomes[v.Outcome]++
 	if v.Late {
 		t.late++
@@ -129,6 +230,8 @@ func (t *tally) count(s *detector.SignIn, v detector.Verdict, r *kgo.Record) {
 	at := s.Arrived
 	if at.IsZero() {
 		at = r.Timestamp
+	} else {
+		t.azure = append(t.azure, max(0, at.Sub(own)))
 	}
 	t.arrived = append(t.arrived, at)
 	if v.Alert != nil {
@@ -157,6 +260,9 @@ func (m *Metrics) add(t *tally) {
 	now := time.Now()
 	for _, at := range t.arrived {
 		m.ageSeconds.Observe(now.Sub(at).Seconds())
+	}
+	for _, delay := range t.azure {
+		m.azureSeconds.Observe(delay.Seconds())
 	}
 	for _, at := range t.alerted {
 		m.alertSeconds.Observe(now.Sub(at).Seconds())

@@ -64,6 +64,8 @@ const (
 	running                // its sign-ins are judged
 )
 
+var phaseNames = [...]string{assigned: "assigned", restoring: "restoring", restored: "restored", running: "running"}
+
 // roster is which partitions a member has. The group's callbacks and the restores write
 // into it, the member acts on it between two transactions.
 type roster struct {
@@ -71,6 +73,7 @@ type roster struct {
 		sync.Mutex
 		closed  bool      // the session is being closed: what is assigned now is not ours
 		joined  time.Time // zero while the group does not know us
+		moving  time.Time // since when partitions move: it asked to join, or lost some; zero while they do not
 		known   bool      // the group has known us since the process began
 		owned   map[int32]*assignment
 		dropped []*assignment      // over, but not yet settled by the member
@@ -90,16 +93,32 @@ func newRoster() *roster {
 func (r *roster) open() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mu.closed = false
+	r.mu.closed, r.mu.moving = false, time.Now()
 }
 
-// assign notes newly assigned partitions, which pause stops from being read.
-func (r *roster) assign(added []int32, memberID string, pause func()) {
+// joins notes that the client asks to join the group, or to join it again.
+func (r *roster) joins() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moves()
+}
+
+// moves notes that partitions move. The caller holds the lock.
+func (r *roster) moves() {
+	if r.mu.moving.IsZero() {
+		r.mu.moving = time.Now()
+	}
+}
+
+// assign notes newly assigned partitions, which pause stops from being read. It returns since when partitions
+// have been moving; zero where nobody knows.
+func (r *roster) assign(added []int32, memberID string, pause func()) (moving time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mu.closed {
-		return
+		return time.Time{}
 	}
+	moving, r.mu.moving = r.mu.moving, time.Time{}
 	pause()
 	if r.mu.joined.IsZero() {
 		r.mu.joined, r.mu.known = time.Now(), true
@@ -112,6 +131,7 @@ func (r *roster) assign(added []int32, memberID string, pause func()) {
 		r.mu.owned[p] = &assignment{partition: p, ctx: ctx, end: end, since: time.Now(), memberID: memberID}
 	}
 	r.wake()
+	return moving
 }
 
 // outside notes that the group has forgotten us, until it assigns something again, be it nothing.
@@ -119,6 +139,7 @@ func (r *roster) outside() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mu.joined = time.Time{}
+	r.moves()
 }
 
 // known reports whether the group has known us since the process began.
@@ -135,6 +156,7 @@ func (r *roster) revoke(partitions []int32) {
 	for _, p := range partitions {
 		if a := r.mu.owned[p]; a != nil {
 			r.drop(a)
+			r.moves()
 		}
 	}
 	r.wake()
@@ -309,17 +331,13 @@ func (r *roster) wake() {
 	}
 }
 
-func (r *roster) count() (run, rest int) {
+// count adds how many partitions are in each phase.
+func (r *roster) count(phases *[len(phaseNames)]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.mu.owned {
-		if a.phase == running {
-			run++
-		} else {
-			rest++
-		}
+		phases[a.phase]++
 	}
-	return run, rest
 }
 
 // restoring returns how far the restores of those partitions are that the member does not judge

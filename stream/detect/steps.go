@@ -9,8 +9,9 @@ import (
 	"github.com/prtwatch/prtwatch/internal/fault"
 )
 
-// steps marks those steps of a commit that the client takes by itself, inside End.
-type steps struct{}
+// steps marks those steps of a commit that the client takes by itself, inside End, and notes when it asks to
+// join the group.
+type steps struct{ roster *roster }
 
 var (
 	_ kgo.HookBrokerRead  = steps{}
@@ -25,8 +26,12 @@ func (steps) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Dura
 }
 
 // OnBrokerWrite hears of a request.
-func (steps) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
-	if key == kmsg.EndTxn.Int16() && err == nil {
+func (s steps) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	switch {
+	case err != nil:
+	case key == kmsg.EndTxn.Int16():
 		fault.Pass(fault.DetectEnding)
+	case key == kmsg.JoinGroup.Int16():
+		s.roster.joins()
 	}
 }

@@ -92,7 +92,7 @@ func (m *member) judge(r *kgo.Record) error {
 		profile.Carry(r.Offset + 1)
 	}
 	verdict := m.deps.Detector.Judge(&m.signIn, m.work.allowed, profile)
-	m.work.tally.count(&m.signIn, verdict, r)
+	m.work.tally.count(&m.signIn, m.deps.Detector.EventTime(&m.signIn), verdict, r)
 	if verdict.Alert != nil {
 		m.work.write(a, m.alert(r, verdict.Alert))
 	}
@@ -184,12 +184,12 @@ func (m *member) commit() error {
 	defer cancel()
 	committed, err := m.delivery.write(ctx)
 	if err != nil {
-		m.deps.Metrics.transactions.WithLabelValues("unknown").Inc()
+		m.deps.Metrics.failed("unknown", m.causeOf(err))
 		return err
 	}
 	if !committed {
 		// A rebalance came in between: the session goes back to what is committed.
-		m.deps.Metrics.transactions.WithLabelValues("aborted").Inc()
+		m.deps.Metrics.failed("aborted", causeRebalance)
 		m.rollback()
 		return nil
 	}
@@ -197,10 +197,41 @@ func (m *member) commit() error {
 	m.deps.Metrics.transactions.WithLabelValues("committed").Inc()
 	m.deps.Metrics.transactionSeconds.Observe(time.Since(start).Seconds())
 	m.deps.Metrics.add(&m.work.tally)
+	for _, o := range m.work.output {
+		if o.record.Topic == m.deps.Topics.DeadLetter {
+			m.deps.Metrics.deadLetters.Inc()
+		}
+	}
 	if err := m.keep(); err != nil {
 		return err
 	}
 	return m.delivery.acknowledge(ctx)
+}
+
+// The causes for which a transaction was not committed: label values.
+const (
+	causeRebalance = "rebalance" // the group took partitions away, or took no offsets just then; or it had thrown the member out
+	causeFenced    = "fenced"    // another one has the member's name or its transactional id
+	causeBroker    = "broker"    // no answer in time, or an error that a new session may not meet
+	causeStop      = "stop"      // a stop waited no longer for the brokers
+	causeFatal     = "fatal"     // the instance ends of it: a right that is not granted, a record too large, a state that cannot be read
+)
+
+var causes = []string{causeRebalance, causeFenced, causeBroker, causeStop, causeFatal}
+
+// causeOf returns why a transaction failed with err.
+func (m *member) causeOf(err error) string {
+	switch {
+	case m.fenced, errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch):
+		return causeFenced
+	case errors.Is(err, errThrownOut), kafka.Moved(err):
+		return causeRebalance
+	case !errors.Is(err, errRebuild):
+		return causeFatal
+	case m.limit.Err() != nil:
+		return causeStop
+	}
+	return causeBroker
 }
 
 // promise returns what is to be called with each record that the broker took or refused, and

@@ -21,6 +21,17 @@ func Metrics(reg prometheus.Registerer, cluster string) kgo.Hook {
 		kprom.WithStaticLabel(prometheus.Labels{"cluster": cluster}))}
 }
 
+// DeadLetters returns the counter of what a stage wrote to the dead-letter topic and the brokers acknowledged;
+// prtwatch_dead_letters_total with the label stage. Make it once a stage.
+func DeadLetters(reg prometheus.Registerer, stage string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "prtwatch_dead_letters_total", Help: "Records that the dead-letter topic has taken, by the stage that could not read them.",
+		ConstLabels: prometheus.Labels{"stage": stage},
+	})
+	reg.MustRegister(c)
+	return c
+}
+
 type metrics struct {
 	*kprom.Metrics
 	once sync.Once

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -19,6 +20,7 @@ type flight struct {
 	// still adds some.
 	airborne atomic.Int32
 	bytes    int64         // of it and its records, the loop's until it lets go
+	arrived  time.Time     // of a message with a sign-in: its timestamp
 	passed   chan struct{} // closed when the flight leaves the queue; nil where nobody waits
 }
 
@@ -83,6 +85,9 @@ func (s *Splitter) produce(f *flight, r *kgo.Record) {
 	s.producer.Produce(noCtx, r, func(r *kgo.Record, err error) {
 		switch {
 		case err == nil:
+			if r.Topic == s.deps.Topics.DeadLetter {
+				s.deps.Metrics.deadLetters.Inc()
+			}
 			s.land(f)
 		case errors.Is(err, kgo.ErrClientClosed): // not committed: it is split again
 			s.crash(f)
@@ -100,6 +105,9 @@ func (s *Splitter) produce(f *flight, r *kgo.Record) {
 func (s *Splitter) release(f *flight) {
 	s.mu.Lock()
 	f.of.bytes += f.bytes
+	if f.arrived.After(s.mu.newest) {
+		s.mu.newest = f.arrived
+	}
 	s.mu.Unlock()
 	s.land(f)
 }

@@ -198,6 +198,7 @@ func (s *Splitter) adopt(ctx context.Context, offsets map[string]map[int32]kgo.O
 	defer s.mu.Unlock()
 	if len(s.mu.merge.lanes) == 0 {
 		s.mu.refused = nil // that was of what we had before
+		s.mu.began, s.mu.newest = time.Now(), time.Time{}
 	}
 	for _, l := range lanes {
 		var readCtx context.Context

@@ -37,6 +37,9 @@ func (s *Splitter) message(j job, now time.Time) {
 		s.tellUnreadable(raw, u, now)
 		s.records = append(s.records, kafka.DeadLetter(s.deps.Topics.DeadLetter, raw, u.Record, u.Reason, u.Bytes))
 	})
+	if signIns > 0 {
+		j.flight.arrived = raw.Timestamp
+	}
 	for _, r := range s.records {
 		s.produce(j.flight, r)
 	}

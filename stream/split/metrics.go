@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/prtwatch/prtwatch/stream/entra"
+	"github.com/prtwatch/prtwatch/stream/kafka"
 )
 
 // Metrics counts what a Splitter does. No label ever holds a user.
@@ -15,9 +16,10 @@ type Metrics struct {
 	signIns, messages, bytes, skipped, ticks, commitErrors prometheus.Counter
 	unreadable                                             *prometheus.CounterVec // by reason
 	age                                                    prometheus.Histogram
+	deadLetters                                            prometheus.Counter
 
-	splitter                           atomic.Pointer[Splitter] // what the collector looks into; set by New
-	active, lag, lagAge, waits, waited *prometheus.Desc
+	splitter                                 atomic.Pointer[Splitter] // what the collector looks into; set by New
+	active, lag, lagAge, waits, waited, last *prometheus.Desc
 }
 
 // NewMetrics registers the metrics of the splitting stage.
@@ -47,11 +49,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.01, .05, .1, .5, 1, 5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600},
 		}),
 
+		deadLetters: kafka.DeadLetters(reg, "split"),
+
 		active: desc("active", "1 while this instance reads the input, 0 while it stands by."),
 		lag:    desc("lag_messages", "Input messages not yet split and acknowledged, when the brokers were last asked.", "topic", "partition"),
 		lagAge: desc("lag_age_seconds", "How long ago the brokers were asked for the lag."),
 		waits:  desc("merge_waits_total", "How often a partition with more to come was waited for in vain, for merge_wait."),
 		waited: desc("merge_wait_seconds_total", "Time in which nothing was split because a partition with more to come was waited for."),
+		last:   desc("last_signin_timestamp_seconds", "Arrival of the newest message with a sign-in that was split; before the first, when this instance began to read the input. Absent while it stands by."),
 	}
 	reg.MustRegister(m.unreadable, m.age, m)
 	for _, reason := range entra.Reasons() {
@@ -64,7 +69,7 @@ func (m *Metrics) watch(s *Splitter) { m.splitter.Store(s) }
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.active, m.lag, m.lagAge, m.waits, m.waited} {
+	for _, d := range []*prometheus.Desc{m.active, m.lag, m.lagAge, m.waits, m.waited, m.last} {
 		ch <- d
 	}
 }
@@ -87,7 +92,15 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.active, active)
 	ch <- prometheus.MustNewConstMetric(m.waits, prometheus.CounterValue, float64(s.mu.merge.waits))
 	ch <- prometheus.MustNewConstMetric(m.waited, prometheus.CounterValue, s.mu.merge.waited.Seconds())
-	if s.mu.ends == nil || active == 0 {
+	if active == 0 {
+		return
+	}
+	last := s.mu.newest
+	if last.IsZero() {
+		last = s.mu.began
+	}
+	gauge(m.last, float64(last.UnixMilli())/1e3)
+	if s.mu.ends == nil {
 		return
 	}
 	gauge(m.lagAge, time.Since(s.mu.ends.asked).Seconds())

@@ -195,6 +195,9 @@ type Splitter struct {
 		failure    error     // why the session ends, nil while all is well
 
 		fencings kafka.Fencings
+
+		began  time.Time // when the first of the partitions that are ours became ours
+		newest time.Time // arrival of the newest message with a sign-in that was split since; zero before one was
 	}
 }
 

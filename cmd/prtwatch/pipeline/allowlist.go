@@ -32,6 +32,7 @@ type allowlist struct {
 	log     *slog.Logger
 
 	ranges   prometheus.Gauge
+	read     prometheus.Gauge
 	upToDate prometheus.Gauge
 	reloads  *prometheus.CounterVec
 }
@@ -52,6 +53,9 @@ func openAllowlist(files []string, log *slog.Logger, registry prometheus.Registe
 		ranges: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "prtwatch_allowlist_ranges", Help: "Ranges of the allowlist in force.",
 		}),
+		read: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prtwatch_allowlist_timestamp_seconds", Help: "When the allowlist in force was read.",
+		}),
 		upToDate: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "prtwatch_allowlist_current", Help: "1 when the allowlist in force is that of its files, 0 when they have become unreadable.",
 		}),
@@ -59,7 +63,7 @@ func openAllowlist(files []string, log *slog.Logger, registry prometheus.Registe
 			Name: "prtwatch_allowlist_reloads_total", Help: "Times the allowlist's files were read again, by result.",
 		}, []string{"result"}),
 	}
-	registry.MustRegister(a.ranges, a.upToDate, a.reloads)
+	registry.MustRegister(a.ranges, a.read, a.upToDate, a.reloads)
 	a.reloads.WithLabelValues("loaded")
 	a.reloads.WithLabelValues("kept_old")
 	a.seen = stamps(files)
@@ -77,6 +81,7 @@ func (a *allowlist) Get() *detector.Allowlist { return a.current.Load() }
 func (a *allowlist) use(list *detector.Allowlist) {
 	a.current.Store(list)
 	a.ranges.Set(float64(list.Len()))
+	a.read.SetToCurrentTime()
 	a.upToDate.Set(1)
 }
 
