@@ -64,6 +64,12 @@ var rules = []struct {
 		why:   "it judges what is in prtwatch.signins, whatever export that came from; Pebble is state's own affair",
 	},
 	{
+		of:    "stream/redrive",
+		may:   []string{"detector", "stream/entra", "stream/kafka", "stream/signins"},
+		never: []string{"github.com/cockroachdb/"},
+		why:   "it writes what the splitter would have written, and the detecting stage alone judges it",
+	},
+	{
 		of:  "internal/oracle",
 		why: "it checks the detector, and an error that they share would be found by neither",
 	},

@@ -233,14 +233,20 @@ func titleText(texts ...string) string {
 			}
 			cut += "…"
 		}
-		return strings.Map(func(r rune) rune {
-			if !unicode.IsPrint(r) {
-				return '\uFFFD'
-			}
-			return r
-		}, cut)
+		return Printable(cut)
 	}
 	return ""
+}
+
+// Printable returns text with U+FFFD for each character that prints nothing: of a text that others have written it
+// leaves none that moves a cursor, colours, or turns the order of what is read.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
 }
 
 // cloned copies what a decoder that reuses its sign-ins may overwrite.

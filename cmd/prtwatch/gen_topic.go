@@ -44,7 +44,7 @@ func (p *program) openTopic(ctx context.Context, s *settings.Settings, oldest ti
 	}
 	t := &inputTopic{topic: s.Input.Topics[0], client: client}
 	admin := kadm.NewClient(client)
-	differences, err := kafka.CheckInput(ctx, admin, []string{t.topic})
+	differences, err := kafka.CheckInput(ctx, admin, []string{t.topic}, kadm.OpWrite)
 	if err == nil {
 		if missing := kafka.Fatal(differences); missing != nil {
 			err = wrong(missing)

@@ -149,6 +149,18 @@ func (in *installation) inTopic(topic string) (users map[string]bool, course []i
 // inPebble returns the users of whom a state folder has anything, in whatever partition.
 func inPebble(t *testing.T, dir string) map[string]bool {
 	t.Helper()
+	users := make(map[string]bool)
+	for key := range pebbleEntries(t, dir) {
+		if len(key) > 4 && key[4] == 1 { // a profile: partition, kind, user
+			users[key[5:]] = true
+		}
+	}
+	return users
+}
+
+// pebbleEntries returns the keys and values of a state folder.
+func pebbleEntries(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
 	instance, err := os.ReadFile(filepath.Join(dir, "instance"))
 	if err != nil {
 		t.Fatal(err)
@@ -164,13 +176,11 @@ func inPebble(t *testing.T, dir string) map[string]bool {
 		t.Fatal(err)
 	}
 	defer keys.Close()
-	users := make(map[string]bool)
+	entries := make(map[string][]byte)
 	for ok := keys.First(); ok; ok = keys.Next() {
-		if key := keys.Key(); len(key) > 4 && key[4] == 1 { // a profile: partition, kind, user
-			users[string(key[5:])] = true
-		}
+		entries[string(keys.Key())] = bytes.Clone(keys.Value())
 	}
-	return users
+	return entries
 }
 
 // quiet is Pebble's logger.

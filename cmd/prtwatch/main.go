@@ -47,6 +47,8 @@ func (p *program) subcommands() []*cobra.Command {
 		p.replayCommand(),
 		p.demoCommand(),
 		p.genCommand(),
+		p.redriveCommand(),
+		p.topCommand(),
 		p.topicsCommand(),
 		p.configCommand(),
 		p.readyCommand(),

@@ -96,7 +96,7 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 		{"relpay x", "there is no command relpay; did you mean replay?"},
 		{"replay --dead-leter x y", "prtwatch replay has no flag --dead-leter; did you mean --dead-letter?"},
 		{"--confg x version", "prtwatch version has no flag --confg; did you mean --config?"},
-		{"nosuch", "there is no command nosuch; there are config, demo, gen, replay, run, topics, version"},
+		{"nosuch", "there is no command nosuch; there are config, demo, gen, redrive, replay, run, top, topics, version"},
 		{"gen --nosuch", "prtwatch gen has no flag --nosuch; see prtwatch gen --help"},
 		{"gen -c 5", "prtwatch gen has no flag -c; see prtwatch gen --help"},
 		{"gen extra", "prtwatch gen takes no arguments; leave out extra, or see prtwatch gen --help"},
@@ -119,6 +119,14 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 		{"config --set delivery=at-most-once", "delivery: \"at-most-once\" is not a way to deliver"},
 		{"config --set detect.group_protocol=eager", "detect.group_protocol: \"eager\" is neither classic nor consumer"},
 		{"config --set", "flag needs an argument: --set"},
+		{"redrive --all --from 3", "--all, --since and --from each say where to begin; give one of them"},
+		{"redrive --from -3", "--from -3: give an offset, 0 or more"},
+		{"redrive --since yesterday", `--since "yesterday": is no time such as 2026-11-01T00:00:00Z`},
+		{"redrive --reason wrong", "--reason wrong: there is none; give one of empty, malformed_json, "},
+		{"redrive --group=", "--group: is empty; name a consumer group, such as prtwatch-redrive"},
+		{"top --url ftp://127.0.0.1", "--url ftp://127.0.0.1: give host:port or a URL, such as http://127.0.0.1:9187"},
+		{"top --set http.listen=127.0.0.1:0", "http.listen 127.0.0.1:0: port 0 is one that only the instance knows; give the port that its log names as --url"},
+		{"top --interval 1ms", "--interval 1ms: give 100ms or more"},
 		{"topics --input", "--input: says that --create makes the input topics too; add --create"},
 		{"topics --set kafka.brokers=", "kafka.brokers: empty: list at least one host:port"},
 		{"topics --set kafka.sasl.mechanism=PLAIN --set kafka.sasl.user=u --set kafka.sasl.password_file=none", "kafka.sasl.password_file: none: "},
@@ -148,7 +156,7 @@ func TestAWrongTurnIsOneLineAndExitCode2(t *testing.T) {
 }
 
 func TestABrokerThatDoesNotAnswerIsOneLineAndExitCode1(t *testing.T) {
-	for _, args := range []string{"topics", "gen --rate 1"} {
+	for _, args := range []string{"topics", "gen --rate 1", "redrive"} {
 		got := prtwatch("", append(strings.Fields(args), "--set", "kafka.brokers=127.0.0.1:1", "--set", "start_timeout=1s", "--set", "log.level=error")...)
 		if got.code != exitFailed || strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "prtwatch: kafka.brokers: 127.0.0.1:1: no answer within 1s: ") {
 			t.Errorf("%s: %+v", args, got)

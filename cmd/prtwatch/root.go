@@ -109,7 +109,7 @@ func rightValue(kind string) string {
 	switch kind {
 	case "duration":
 		return "a time with its unit, such as 20s or 10m"
-	case "int":
+	case "int", "int64":
 		return "a whole number, such as 10"
 	case "uint64":
 		return "a whole number, 0 or more"

@@ -39,6 +39,8 @@ type Broker struct {
 	addrs    []string
 	prefix   string
 	embedded *broker.Embedded // nil: a real one
+	door     string           // host:port where users have to say who they are; empty: nowhere
+	login    []kgo.Opt        // of our own clients
 	client   *kgo.Client
 	admin    *kadm.Client
 }
@@ -66,12 +68,17 @@ func Start(tb testing.TB) *Broker {
 // made to do.
 func Fake(tb testing.TB, opts ...kfake.Opt) *Broker {
 	tb.Helper()
+	return fake(tb, nil, opts...)
+}
+
+func fake(tb testing.TB, login []kgo.Opt, opts ...kfake.Opt) *Broker {
+	tb.Helper()
 	e, err := broker.StartEmbedded(opts...)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(e.Close)
-	return connect(tb, e.Addrs(), e)
+	return connect(tb, e.Addrs(), e, login...)
 }
 
 func realAddrs() []string {
@@ -83,9 +90,9 @@ func realAddrs() []string {
 
 // connect makes the test's view of the broker, and takes its topics and groups away when
 // the test ends.
-func connect(tb testing.TB, addrs []string, e *broker.Embedded) *Broker {
+func connect(tb testing.TB, addrs []string, e *broker.Embedded, login ...kgo.Opt) *Broker {
 	tb.Helper()
-	b := &Broker{tb: tb, addrs: addrs, embedded: e, prefix: fmt.Sprintf("test-%08x", rand.Uint32())}
+	b := &Broker{tb: tb, addrs: addrs, embedded: e, login: login, prefix: fmt.Sprintf("test-%08x", rand.Uint32())}
 	// MetadataMinAge: a topic that was created a moment ago is produced to at once.
 	b.client = b.Client(kgo.MetadataMinAge(10*time.Millisecond), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	b.admin = kadm.NewClient(b.client)
@@ -138,7 +145,7 @@ func (b *Broker) Name(name string) string { return b.prefix + "." + name }
 // Client returns a client of this broker that lives as long as the test.
 func (b *Broker) Client(opts ...kgo.Opt) *kgo.Client {
 	b.tb.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.addrs...)}, opts...)...)
+	cl, err := kgo.NewClient(slices.Concat([]kgo.Opt{kgo.SeedBrokers(b.addrs...)}, b.login, opts)...)
 	if err != nil {
 		b.tb.Fatalf("making a client of the test broker: %v", err)
 	}
@@ -170,6 +177,19 @@ func (b *Broker) RefuseProducerIDs(refusal *kerr.Error) {
 		response.ErrorCode = refusal.Code
 		return response, nil, true
 	})
+}
+
+// eventually waits until the broker answers that something is so.
+func (b *Broker) eventually(what string, so func(context.Context) bool) {
+	b.tb.Helper()
+	ctx, cancel := b.context()
+	defer cancel()
+	for !so(ctx) {
+		if ctx.Err() != nil {
+			b.tb.Fatalf("waited %s for %s", patience, what)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func (b *Broker) context() (context.Context, context.CancelFunc) {

@@ -53,7 +53,7 @@ func (b *Broker) ReadAll(topic string) []*kgo.Record {
 	b.tb.Helper()
 	ctx, cancel := b.context()
 	defer cancel()
-	records, err := ReadCommitted(ctx, b.addrs, topic)
+	records, err := ReadCommitted(ctx, b.addrs, topic, b.login...)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
@@ -61,10 +61,12 @@ func (b *Broker) ReadAll(topic string) []*kgo.Record {
 }
 
 // ReadCommitted does what ReadAll says, without a test around it.
-func ReadCommitted(ctx context.Context, addrs []string, topic string) ([]*kgo.Record, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addrs...),
+func ReadCommitted(ctx context.Context, addrs []string, topic string, login ...kgo.Opt) ([]*kgo.Record, error) {
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(addrs...),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords()) // else the position never passes a marker at the end
+		kgo.KeepControlRecords(), // else the position never passes a marker at the end
+	}, login...)...)
 	if err != nil {
 		return nil, fmt.Errorf("making a client to read topic %s: %w", topic, err)
 	}

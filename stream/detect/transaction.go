@@ -50,13 +50,6 @@ func (t *transaction) reset() {
 	clear(t.touched)
 }
 
-// The splitter writes nothing larger, for it cuts texts and refuses long ids. Of a sign-in of
-// somebody else that is, the alert or the profile could be more than a broker takes.
-const (
-	maxKey    = 8 << 10
-	maxSignIn = 128 << 10
-)
-
 // judge decides on one record and puts what follows from it into the transaction.
 func (m *member) judge(r *kgo.Record) error {
 	m.work.records++
@@ -74,7 +67,7 @@ func (m *member) judge(r *kgo.Record) error {
 	switch err := signins.Decode(r.Value, &m.signIn); {
 	case errors.Is(err, signins.ErrNewer):
 		return newerRecord(r, err)
-	case err != nil, len(r.Key) > maxKey, len(r.Value) > maxSignIn:
+	case err != nil, len(r.Key) > signins.MaxKey, len(r.Value) > signins.MaxValue:
 		m.work.write(a, kafka.DeadLetter(m.deps.Topics.DeadLetter, r, -1, "sign_in", r.Value))
 		m.work.tally.unreadable++
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,12 +27,16 @@ const (
 	Existence   = "existence"
 	Partitions  = "partitions"
 	Replication = "replication"
+	Rights      = "rights"
 )
 
 // String is one line: what differs, and what to do.
 func (d Difference) String() string {
-	if d.Setting == Existence {
+	switch d.Setting {
+	case Existence:
 		return fmt.Sprintf("topic %s is %s: %s", d.Topic, d.Have, d.Remedy)
+	case Rights:
+		return fmt.Sprintf("topic %s: our user may not %s: %s", d.Topic, d.Want, d.Remedy)
 	}
 	return fmt.Sprintf("topic %s: %s is %s, not %s: %s", d.Topic, d.Setting, d.Have, d.Want, d.Remedy)
 }
@@ -52,7 +57,7 @@ func Fatal(differences []Difference) error {
 // and a baseline that is not only compacted are fatal. An error means that a cluster did
 // not answer, not that a topic is wrong.
 func Check(ctx context.Context, admin *kadm.Client, topics Topics, inputAdmin *kadm.Client, inputTopics []string) ([]Difference, error) {
-	differences, err := checkOwn(ctx, admin, topics)
+	differences, err := checkOwn(ctx, admin, topics, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +65,18 @@ func Check(ctx context.Context, admin *kadm.Client, topics Topics, inputAdmin *k
 	return append(differences, missing...), err
 }
 
-// CheckInput asks whether the input topics are there. Their settings and partition counts
-// are their owner's.
-func CheckInput(ctx context.Context, admin *kadm.Client, names []string) ([]Difference, error) {
+// Uses is what a process does with topics: what it has to be allowed on each, by its key of the section topics.
+type Uses map[string][]kadm.ACLOperation
+
+// CheckUses compares those topics with their specification that a process uses, and asks whether our user may do
+// that: what it may not is fatal. Brokers that do not tell are believed to allow it.
+func CheckUses(ctx context.Context, admin *kadm.Client, topics Topics, uses Uses) ([]Difference, error) {
+	return checkOwn(ctx, admin, topics, uses)
+}
+
+// CheckInput asks whether the input topics are there, and whether our user may do this with them. Their settings
+// and partition counts are their owner's.
+func CheckInput(ctx context.Context, admin *kadm.Client, names []string, use ...kadm.ACLOperation) ([]Difference, error) {
 	if len(names) == 0 {
 		return nil, nil // to a broker, no names are all topics
 	}
@@ -72,15 +86,19 @@ func CheckInput(ctx context.Context, admin *kadm.Client, names []string) ([]Diff
 	}
 	var differences []Difference
 	for _, name := range names {
-		if d, absent := absence(there[name], name, "correct input.topics, create it where the export is set up, or try one with `prtwatch topics --create --input`"); absent {
+		if d, absent := absence(there[name], name, use, "correct input.topics, create it where the export is set up, or try one with `prtwatch topics --create --input`"); absent {
 			differences = append(differences, d)
+			continue
 		}
+		differences = append(differences, lacking(there[name], use)...)
 	}
 	return differences, nil
 }
 
-func checkOwn(ctx context.Context, admin *kadm.Client, topics Topics) ([]Difference, error) {
-	specs := topics.Specs()
+// checkOwn checks the topics of which there is a use; all where uses is nil.
+func checkOwn(ctx context.Context, admin *kadm.Client, topics Topics, uses Uses) ([]Difference, error) {
+	unused := func(spec Spec) bool { return uses != nil && uses[spec.Key] == nil }
+	specs := slices.DeleteFunc(topics.Specs(), unused)
 	var names []string
 	for _, spec := range specs {
 		names = append(names, spec.Topic)
@@ -92,25 +110,67 @@ func checkOwn(ctx context.Context, admin *kadm.Client, topics Topics) ([]Differe
 	var differences []Difference
 	var present []Spec
 	for i, spec := range specs {
-		if d, absent := absence(there[spec.Topic], spec.Topic, "run `prtwatch topics --create`, or correct topics."+spec.Key); absent {
+		if d, absent := absence(there[spec.Topic], spec.Topic, uses[spec.Key], "run `prtwatch topics --create`, or correct topics."+spec.Key); absent {
 			differences = append(differences, d)
 			continue
 		}
 		differences = append(differences, spec.shape(there[spec.Topic])...)
+		differences = append(differences, lacking(there[spec.Topic], uses[spec.Key])...)
 		// What its settings must be goes by the copies that it has, not by those that we would make.
 		topics.Replication = int16(there[spec.Topic].Partitions.NumReplicas())
-		present = append(present, topics.Specs()[i])
+		present = append(present, slices.DeleteFunc(topics.Specs(), unused)[i])
 	}
 	settings, err := checkSettings(ctx, admin, present)
 	return append(differences, settings...), err
 }
 
-// absence returns the difference of a topic that is not there, or not for us.
-func absence(detail kadm.TopicDetail, name, remedy string) (Difference, bool) {
+// lacking returns what our user may not do with a topic. Who is told of a topic may describe it; where that is not
+// among what a broker says we may, it does not say.
+func lacking(detail kadm.TopicDetail, use []kadm.ACLOperation) (differences []Difference) {
+	if !slices.Contains(detail.AuthorizedOperations, kadm.OpDescribe) {
+		return nil
+	}
+	for _, op := range use {
+		if !slices.Contains(detail.AuthorizedOperations, op) {
+			differences = append(differences, Difference{
+				Topic: detail.Topic, Setting: Rights, Have: allNames(detail.AuthorizedOperations), Want: nameOf(op), Fatal: true,
+				Remedy: "grant our user " + nameOf(op) + " on it",
+			})
+		}
+	}
+	return differences
+}
+
+// nameOf is what Kafka's documents and tools call an operation.
+func nameOf(op kadm.ACLOperation) string {
+	switch op {
+	case kadm.OpRead:
+		return "Read"
+	case kadm.OpWrite:
+		return "Write"
+	case kadm.OpDescribe:
+		return "Describe"
+	}
+	return op.String()
+}
+
+func allNames(ops []kadm.ACLOperation) string {
+	var names []string
+	for _, op := range ops {
+		names = append(names, nameOf(op))
+	}
+	return strings.Join(names, ", ")
+}
+
+// absence returns the difference of a topic that is not there, or not for us, who would use it so.
+func absence(detail kadm.TopicDetail, name string, use []kadm.ACLOperation, remedy string) (Difference, bool) {
 	d := Difference{Topic: name, Setting: Existence, Want: "there", Fatal: true}
 	switch {
 	case errors.Is(detail.Err, kerr.TopicAuthorizationFailed):
-		d.Have, d.Remedy = "not ours to see", "allow our user to describe, read and write it, or create it"
+		if use == nil {
+			use = []kadm.ACLOperation{kadm.OpDescribe}
+		}
+		d.Have, d.Remedy = "not ours to see", "grant our user "+allNames(use)+" on it, or create it"
 	case errors.Is(detail.Err, kerr.UnknownTopicOrPartition), detail.Err == nil && detail.Topic == "":
 		d.Have, d.Remedy = "missing", remedy
 	case errors.Is(detail.Err, kerr.InvalidTopicException):
@@ -144,33 +204,37 @@ func (s Spec) shape(detail kadm.TopicDetail) []Difference {
 }
 
 func checkSettings(ctx context.Context, admin *kadm.Client, specs []Spec) ([]Difference, error) {
-	var names []string
-	for _, spec := range specs {
-		names = append(names, spec.Topic)
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	configs, err := admin.DescribeTopicConfigs(ctx, names...)
-	if err != nil {
-		return nil, fmt.Errorf("asking for the settings of topics %s: %w", strings.Join(names, ", "), err)
-	}
 	var differences []Difference
-	for _, spec := range specs {
-		config, err := configs.On(spec.Topic, nil)
+	for _, spec := range specs { // one at a time: of one answer kadm returns nothing where one topic is refused
+		configs, err := admin.DescribeTopicConfigs(ctx, spec.Topic)
+		if err != nil && Denied(err) == nil {
+			return nil, fmt.Errorf("asking for the settings of topic %s: %w", spec.Topic, err)
+		}
+		var config kadm.ResourceConfig
+		if err == nil {
+			config, err = configs.On(spec.Topic, nil)
+		}
 		if err == nil {
 			err = config.Err
 		}
 		if err != nil {
 			differences = append(differences, Difference{
 				Topic: spec.Topic, Setting: "settings", Have: "not ours to see", Want: "checked",
-				Remedy: "allow our user DescribeConfigs on it (" + err.Error() + ")",
+				Remedy: "grant our user DescribeConfigs on it (" + brief(err) + ")",
 			})
 			continue
 		}
 		differences = append(differences, spec.settings(config)...)
 	}
 	return differences, nil
+}
+
+// brief is an error without the explanation that the client gives with a broker's.
+func brief(err error) string {
+	if said, ok := errors.AsType[*kerr.Error](err); ok {
+		return said.Message
+	}
+	return err.Error()
 }
 
 // settings compares a topic's settings. One that the broker does not have is no difference.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -174,7 +175,24 @@ func Identify(ctx context.Context, admin *kadm.Client, names ...string) (map[str
 
 // listFresh asks the brokers. ListTopics alone may answer from what the client has heard in
 // the last seconds, when a topic was not there yet or was another of its name; asked for
-// what we may do with the topic, it cannot.
+// what we may do with the topic, it cannot. A topic that is not for our user has that as its error.
 func listFresh(ctx context.Context, admin *kadm.Client, names ...string) (kadm.TopicDetails, error) {
-	return admin.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
+	ctx = kadm.WithAuthorizedOps(ctx)
+	topics, err := admin.ListTopics(ctx, names...)
+	if Denied(err) == nil {
+		return topics, err
+	}
+	topics = make(kadm.TopicDetails) // of one answer kadm returns nothing where one topic is refused
+	for _, name := range names {
+		one, err := admin.ListTopics(ctx, name)
+		switch denied := Denied(err); {
+		case denied != nil:
+			topics[name] = kadm.TopicDetail{Topic: name, Err: denied}
+		case err != nil:
+			return nil, err
+		default:
+			maps.Copy(topics, one)
+		}
+	}
+	return topics, nil
 }

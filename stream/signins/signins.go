@@ -21,6 +21,13 @@ import (
 // Version is the first byte of every value that Append writes.
 const Version = 1
 
+// The splitter writes nothing larger, for it cuts texts and refuses long ids. Of a sign-in of somebody else that is, the
+// alert or the profile could be more than a broker takes: the detecting stage makes a dead letter of it.
+const (
+	MaxKey   = 8 << 10
+	MaxValue = 128 << 10
+)
+
 // lastVersion is the last one that a release will ever write. A first byte above it is
 // corrupt and not newer: bytes of another origin, of which text is the likeliest (its
 // first byte is at least 0x20), belong among the dead letters and must not stop a partition.

@@ -124,14 +124,14 @@ func (pl *Pipeline) openClusters(ctx context.Context) (err error) {
 // baseline, or an alert its partition.
 func (pl *Pipeline) checkTopics(ctx context.Context) error {
 	differences, err := pl.ask(ctx, "kafka", pl.settings.Kafka, pl.internal, func(admin *kadm.Client) ([]kafka.Difference, error) {
-		return kafka.Check(ctx, admin, pl.settings.Topics, nil, nil)
+		return kafka.CheckUses(ctx, admin, pl.settings.Topics, pl.uses())
 	})
 	if err != nil {
 		return err
 	}
 	if pl.splits() {
 		missing, err := pl.ask(ctx, pl.settings.InputSection(), pl.settings.InputCluster(), pl.input, func(admin *kadm.Client) ([]kafka.Difference, error) {
-			return kafka.CheckInput(ctx, admin, pl.settings.Input.Topics)
+			return kafka.CheckInput(ctx, admin, pl.settings.Input.Topics, kadm.OpRead)
 		})
 		if err != nil {
 			return err
@@ -145,6 +145,20 @@ func (pl *Pipeline) checkTopics(ctx context.Context) error {
 		pl.Log.Warn(d.String())
 	}
 	return nil
+}
+
+// uses is what the stages do with the topics.
+func (pl *Pipeline) uses() kafka.Uses {
+	uses := kafka.Uses{"dead_letter": {kadm.OpWrite}}
+	if pl.splits() {
+		uses["signins"] = append(uses["signins"], kadm.OpWrite)
+	}
+	if pl.detects() {
+		uses["signins"] = append(uses["signins"], kadm.OpRead)
+		uses["baseline"] = []kadm.ACLOperation{kadm.OpRead, kadm.OpWrite}
+		uses["alerts"] = []kadm.ACLOperation{kadm.OpWrite}
+	}
+	return uses
 }
 
 // askAgain is how soon a check of topics that a broker did not answer is tried again.

@@ -1,0 +1,544 @@
+// What is checked of the chart, with Helm (which PRTWATCH_TEST_HELM names, or the PATH has) and without a cluster: `.ci/chart`
+// gets what it needs and runs it. Start at TestAStrangerGetsAlertsFromTheManifests.
+package helm_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	chart     = "prtwatch"
+	release   = "prtwatch"
+	namespace = "security"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(built)
+	os.Exit(code)
+}
+
+// helm runs it, and returns what it wrote to standard output.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	program := os.Getenv("PRTWATCH_TEST_HELM")
+	if program == "" {
+		found, err := exec.LookPath("helm")
+		if err != nil {
+			t.Skip("there is no Helm: .ci/chart gets it")
+		}
+		program = found
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, &stderr)
+	}
+	return stdout.String(), nil
+}
+
+// render returns the chart's objects for files of values, the later wins.
+func render(t *testing.T, values ...string) []manifest {
+	t.Helper()
+	args := []string{"template", release, chart, "--namespace", namespace}
+	for _, file := range values {
+		args = append(args, "--values", file)
+	}
+	text, err := helm(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []manifest
+	for decoder := yaml.NewDecoder(strings.NewReader(text)); ; {
+		var n yaml.Node
+		err := decoder.Decode(&n)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		var m manifest
+		if err == nil {
+			err = n.Decode(&m)
+		}
+		if err == nil {
+			var whole []byte
+			whole, err = yaml.Marshal(&n)
+			m.text = string(whole)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Kind != "" {
+			all = append(all, m)
+		}
+	}
+}
+
+// values writes a file of them.
+func values(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// examples are the files of values in ci.
+func examples(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("ci/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files of values in ci:", err)
+	}
+	return files
+}
+
+// podOf returns the pod of the object of a kind.
+func podOf(t *testing.T, all []manifest, kind string) podSpec {
+	t.Helper()
+	i := slices.IndexFunc(all, func(m manifest) bool { return m.Kind == kind })
+	if i < 0 {
+		t.Fatalf("the chart has no %s", kind)
+	}
+	return podIn(t, all[i])
+}
+
+func podIn(t *testing.T, m manifest) podSpec {
+	t.Helper()
+	var spec podSpec
+	at := &m.Spec
+	if m.Kind != "Pod" {
+		template := struct{ Template struct{ Spec yaml.Node } }{}
+		if err := m.Spec.Decode(&template); err != nil {
+			t.Fatal(err)
+		}
+		at = &template.Template.Spec
+	}
+	if err := at.Decode(&spec); err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+// objectsOf are the chart's own ConfigMaps; a cluster would have the rest.
+func objectsOf(all []manifest) objects {
+	have := objects{configMaps: map[string]map[string]string{}, secrets: map[string]map[string]string{}}
+	for _, m := range all {
+		if m.Kind == "ConfigMap" {
+			have.configMaps[m.Metadata.Name] = m.Data
+		}
+	}
+	return have
+}
+
+// lend makes what is missing of what a pod refers to: certificates for what looks like them.
+func (have objects) lend(t *testing.T, spec podSpec) {
+	t.Helper()
+	certificate, key := selfSigned(t)
+	for _, v := range spec.Volumes {
+		if name := v.ConfigMap.Name; name != "" && have.configMaps[name] == nil {
+			have.configMaps[name] = map[string]string{"partners.txt": "192.0.2.0/24\n"}
+		}
+		for _, source := range v.Projected.Sources {
+			for _, item := range source.Secret.Items {
+				text := "a secret\n"
+				switch filepath.Ext(item.Path) {
+				case ".crt":
+					text = certificate
+				case ".key":
+					text = key
+				}
+				if have.secrets[source.Secret.Name] == nil {
+					have.secrets[source.Secret.Name] = map[string]string{}
+				}
+				have.secrets[source.Secret.Name][item.Key] = text
+			}
+		}
+	}
+}
+
+func selfSigned(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
+}
+
+func TestPrtwatchTakesWhatTheChartRenders(t *testing.T) {
+	for _, file := range examples(t) {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			all := render(t, file)
+			for _, m := range all {
+				if !slices.Contains([]string{"StatefulSet", "Job", "Pod"}, m.Kind) {
+					continue
+				}
+				spec, have := podIn(t, m), objectsOf(all)
+				have.lend(t, spec)
+				p := newPod(t, m.Metadata.Name+"-0", spec, have)
+				args := []string{"config"}
+				for _, arg := range spec.Containers[0].Args {
+					if strings.HasPrefix(arg, "--config") {
+						args = append(args, arg)
+					}
+				}
+				if m.Kind != "StatefulSet" { // `topics` reads no allowlist
+					args = append(args, "--set=detection.allowlist=")
+				}
+				effective, err := p.run(args...) // which validates it too
+				if err != nil {
+					t.Fatalf("%s %s: %v: %s", m.Kind, m.Metadata.Name, err, effective)
+				}
+				if m.Kind != "StatefulSet" {
+					continue
+				}
+				if out, err := p.run(append(args, "--check")...); err != nil { // and reads the allowlists
+					t.Errorf("%v: %s", err, out)
+				}
+				for _, line := range []string{"instance: " + p.name + " ", "  dir: /var/lib/prtwatch ", "  listen: :" + fmt.Sprint(spec.Containers[0].Ports[0].ContainerPort) + " "} {
+					if !strings.Contains(effective, line) {
+						t.Errorf("%q is not in:\n%s", line, effective)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestNoPodMayMoreThanItMust(t *testing.T) {
+	for _, file := range examples(t) {
+		for _, m := range render(t, file) {
+			if !slices.Contains([]string{"StatefulSet", "Job", "Pod"}, m.Kind) {
+				continue
+			}
+			spec := podIn(t, m)
+			c := spec.Containers[0]
+			security := spec.SecurityContext
+			if !security.RunAsNonRoot || security.RunAsUser != 65534 || security.SeccompProfile.Type != "RuntimeDefault" ||
+				c.SecurityContext.AllowPrivilegeEscalation == nil || *c.SecurityContext.AllowPrivilegeEscalation ||
+				!c.SecurityContext.ReadOnlyRootFilesystem || !slices.Equal(c.SecurityContext.Capabilities.Drop, []string{"ALL"}) ||
+				spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken {
+				t.Errorf("%s: %s %s may more than it must", file, m.Kind, m.Metadata.Name)
+			}
+			if c.Resources.Limits["memory"] == "" {
+				t.Errorf("%s: %s %s has no memory limit", file, m.Kind, m.Metadata.Name)
+			}
+			for _, mount := range c.VolumeMounts {
+				if mount.MountPath != "/var/lib/prtwatch" && !mount.ReadOnly {
+					t.Errorf("%s: %s may write to %s", file, m.Metadata.Name, mount.MountPath)
+				}
+			}
+		}
+	}
+}
+
+func TestAChangeOfTheConfigurationRestartsThePodsAndOneOfTheAllowlistDoesNot(t *testing.T) {
+	checksum := func(more string) string {
+		all := render(t, "ci/minimal.yaml", values(t, more))
+		i := slices.IndexFunc(all, func(m manifest) bool { return m.Kind == "StatefulSet" })
+		_, after, _ := strings.Cut(all[i].text, "checksum/config: ")
+		sum, _, _ := strings.Cut(after, "\n")
+		if len(sum) != 64 {
+			t.Fatalf("%q is no checksum", sum)
+		}
+		return sum
+	}
+	before := checksum("allowlist: {files: {a.txt: 192.0.2.1}}")
+	if checksum("allowlist: {files: {a.txt: 192.0.2.2}}") != before {
+		t.Error("another allowlist restarts the pods")
+	}
+	if checksum("allowlist: {files: {a.txt: 192.0.2.1}}\nconfig: {log: {level: debug}}") == before {
+		t.Error("another configuration restarts nothing")
+	}
+}
+
+func TestWhatIsWrongIsRefusedBeforeAnythingIsInstalled(t *testing.T) {
+	for wrong, says := range map[string]string{
+		"{}":                               "config.kafka.brokers: is empty; name the brokers",
+		"config: {kafak: {}}":              "kafak",
+		"config: {kafka: {broker: [a:1]}}": "broker",
+		"config: {kafka: {brokers: [a:1], sasl: {password: p}}}": "password", // it would be in a ConfigMap
+		"config: {kafka: {brokers: [a:1]}, instance: one}":       "instance",
+		"config: {kafka: {brokers: [a:1]}, state: {dir: /tmp}}":  "dir",
+		"config: {kafka: {brokers: [a:1]}, http: {}}":            "http",
+		"replicaCount: 3":                      "replicaCount",
+		"image: {tagg: x}":                     "tagg",
+		"terminationGracePeriodSeconds: 5":     "terminationGracePeriodSeconds",
+		"resources: {limits: {memory: 1.5Gi}}": "memory",
+		"config: {kafka: {brokers: [a:1]}}\nallowlist: {files: {a: 192.0.2.1}, existingConfigMap: b}": "allowlist: has both files and existingConfigMap",
+	} {
+		_, err := helm(t, "template", release, chart, "--values", values(t, wrong))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+// keysOf returns the dotted keys of a mapping.
+func keysOf(n any, at string) []string {
+	section, ok := n.(map[string]any)
+	if !ok || len(section) == 0 {
+		return []string{at}
+	}
+	var keys []string
+	for key, value := range section {
+		keys = append(keys, keysOf(value, strings.TrimPrefix(at+"."+key, "."))...)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// schemaKeys returns the dotted keys that a schema names.
+func schemaKeys(schema, root map[string]any, at string) []string {
+	if to, ok := schema["$ref"].(string); ok {
+		schema = root["definitions"].(map[string]any)[strings.TrimPrefix(to, "#/definitions/")].(map[string]any)
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	if schema["additionalProperties"] != false {
+		return []string{at}
+	}
+	var keys []string
+	for key, value := range properties {
+		keys = append(keys, schemaKeys(value.(map[string]any), root, strings.TrimPrefix(at+"."+key, "."))...)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func readValues(t *testing.T) (values, schema map[string]any) {
+	t.Helper()
+	for file, into := range map[string]any{"values.yaml": &values, "values.schema.json": &schema} {
+		text, err := os.ReadFile(filepath.Join(chart, file))
+		if err == nil {
+			err = yaml.Unmarshal(text, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return values, schema
+}
+
+func TestTheSchemaHasEveryValueAndNoOther(t *testing.T) {
+	values, schema := readValues(t)
+	known := schemaKeys(schema, schema, "")
+	within := func(key string) func(string) bool {
+		return func(other string) bool { return key == other || strings.HasPrefix(key, other+".") }
+	}
+	have := keysOf(values, "")
+	for _, key := range have {
+		if !slices.ContainsFunc(known, within(key)) {
+			t.Errorf("values.yaml has %s, which the schema refuses", key)
+		}
+	}
+	optional := []string{"global", "config", "updateStrategy.rollingUpdate", "probes"}
+	for _, key := range known {
+		if !slices.ContainsFunc(have, within(key)) && !slices.ContainsFunc(have, func(other string) bool { return strings.HasPrefix(other, key+".") }) &&
+			!slices.ContainsFunc(optional, within(key)) {
+			t.Errorf("the schema has %s, which values.yaml does not show", key)
+		}
+	}
+}
+
+func TestEveryValueIsExplained(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range unexplained(root.Content[0], "") {
+		t.Errorf("values.yaml does not say what %s is", key)
+	}
+}
+
+// unexplained returns the keys that have no comment above them, nor what they are in.
+func unexplained(n *yaml.Node, at string) []string {
+	if n.Kind != yaml.MappingNode {
+		return []string{at}
+	}
+	var keys []string
+	for i := 0; i < len(n.Content); i += 2 {
+		if key := n.Content[i]; key.HeadComment == "" {
+			keys = append(keys, unexplained(n.Content[i+1], strings.TrimPrefix(at+"."+key.Value, "."))...)
+		}
+	}
+	return keys
+}
+
+func TestTheSchemaHasTheKeysOfPrtwatchButForWhatTheChartSets(t *testing.T) {
+	if _, err := helm(t, "version"); err != nil { // it builds the binary: with Helm alone
+		t.Fatal(err)
+	}
+	built, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := exec.Command(built, "config").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own map[string]any
+	if err := yaml.Unmarshal(text, &own); err != nil {
+		t.Fatal(err)
+	}
+	ours := []string{"instance", "state.dir", "http.listen", "kafka.sasl.password", "input.sasl.password"}
+	want := slices.DeleteFunc(keysOf(own, ""), func(key string) bool { return slices.Contains(ours, key) })
+	_, schema := readValues(t)
+	config := schema["properties"].(map[string]any)["config"].(map[string]any)
+	got := schemaKeys(config, schema, "")
+	slices.Sort(want)
+	for _, key := range want {
+		if !slices.Contains(got, key) {
+			t.Errorf("values.schema.json: config refuses %s, which prtwatch knows", key)
+		}
+	}
+	for _, key := range got {
+		if !slices.Contains(want, key) {
+			t.Errorf("values.schema.json: config takes %s, which prtwatch does not know or the chart sets", key)
+		}
+	}
+}
+
+func TestTheRulesAreThoseOfDeployPrometheus(t *testing.T) {
+	want, err := os.ReadFile("../prometheus/prtwatch.rules.yml")
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("there are no rules in deploy/prometheus")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(chart, "files/prtwatch.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("a chart cannot reach out of its folder: cp deploy/prometheus/prtwatch.rules.yml deploy/helm/prtwatch/files/")
+	}
+}
+
+// TestCustomResourcesFitTheirDefinitions holds ServiceMonitor and PrometheusRule against the operator's own definitions, which
+// PRTWATCH_TEST_CRDS has; a field that they do not name is an error.
+func TestCustomResourcesFitTheirDefinitions(t *testing.T) {
+	dir := os.Getenv("PRTWATCH_TEST_CRDS")
+	if dir == "" {
+		t.Skip("PRTWATCH_TEST_CRDS is not set: .ci/chart sets it")
+	}
+	found := 0
+	for _, m := range render(t, "ci/everything.yaml") {
+		if m.APIVersion != "monitoring.coreos.com/v1" {
+			continue
+		}
+		found++
+		schema := definition(t, filepath.Join(dir, "monitoring.coreos.com_"+strings.ToLower(m.Kind)+"s.yaml"))
+		var object any
+		if err := yaml.Unmarshal([]byte(m.text), &object); err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(asJSON(t, object)); err != nil {
+			t.Errorf("%s: %v", m.Kind, err)
+		}
+	}
+	if found != 2 {
+		t.Errorf("there are %d custom resources, not 2", found)
+	}
+}
+
+// definition reads the schema of a CustomResourceDefinition's newest version.
+func definition(t *testing.T, file string) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crd struct {
+		Spec struct {
+			Versions []struct {
+				Schema struct {
+					OpenAPIV3Schema map[string]any `yaml:"openAPIV3Schema"`
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &crd); err != nil {
+		t.Fatal(err)
+	}
+	schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+	properties := schema["properties"].(map[string]any)
+	delete(properties, "metadata") // Kubernetes' own
+	closed(properties["spec"])
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("crd.json", asJSON(t, schema)); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("crd.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// closed has a schema refuse what it does not name.
+func closed(n any) {
+	switch n := n.(type) {
+	case map[string]any:
+		if _, ok := n["properties"].(map[string]any); ok && n["type"] == "object" && n["additionalProperties"] == nil && n["x-kubernetes-preserve-unknown-fields"] == nil {
+			n["additionalProperties"] = false
+		}
+		for value := range maps.Values(n) {
+			closed(value)
+		}
+	case []any:
+		for _, value := range n {
+			closed(value)
+		}
+	}
+}
+
+func asJSON(t *testing.T, object any) any {
+	t.Helper()
+	text, err := json.Marshal(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
