@@ -39,7 +39,8 @@ var scenes = []struct {
 	{"Azure sends nothing any more", []string{"PrtwatchInputSilent"}, (*scene).silent},
 	{"the input is not read", []string{"PrtwatchSplitBehind"}, (*scene).inputHeld},
 	{"the brokers are slow", []string{"PrtwatchDetectBehind", "PrtwatchLate"}, (*scene).slow},
-	{"the brokers go away", []string{"PrtwatchKafkaErrors", "PrtwatchLagUnknown"}, (*scene).away},
+	{"the brokers go away", []string{"PrtwatchKafkaErrors"}, (*scene).away},
+	{"no sign-ins can be read", []string{"PrtwatchLagUnknown"}, (*scene).signInsHeld},
 	{"the format changes", []string{"PrtwatchDeadLetters", "PrtwatchUnreadable"}, (*scene).unreadable},
 	{"the coordinator takes no member", []string{"PrtwatchNobodySplits", "PrtwatchNotReady"}, (*scene).notJoined},
 	{"the brokers take no offsets", []string{"PrtwatchTransactionsAborting", "PrtwatchCommitErrors"}, (*scene).refused},
@@ -200,10 +201,12 @@ func (s *scene) killed() {
 	dir, listen := s.t.TempDir(), "http.listen="+freeAddress(s.t)
 	i := s.watched(dir, "--set", listen)
 	s.calm()
-	for range 3 {
+	for n := range 3 {
 		i.kill()
-		i = s.watched(dir, "--set", listen)
-		s.shows("prtwatch_previous_shutdown_unclean", 1)
+		i = s.start(dir, "--set", listen)
+		waitFor(s.t, "the new process to be scraped", func() bool {
+			return len(s.w.query(fmt.Sprintf("changes(process_start_time_seconds{job=%q}[1m]) == %d", s.job, n+1))) > 0
+		})
 	}
 	s.w.fires(s.job, "PrtwatchUncleanShutdown")
 	s.w.fires(s.job, "PrtwatchRestarting")
@@ -225,7 +228,7 @@ func (s *scene) inputHeld() {
 	p.holdTopic(s.input)
 }
 
-// slow has each commit of a transaction take three seconds, with many sign-ins to come.
+// slow has each commit of a transaction take five seconds, with many sign-ins to come.
 func (s *scene) slow() {
 	s.feed(50, time.Now)
 	s.watched(s.t.TempDir())
@@ -233,10 +236,10 @@ func (s *scene) slow() {
 	cluster := s.b.Embedded().Cluster
 	cluster.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		cluster.SleepControl(func() { time.Sleep(3 * time.Second) })
+		cluster.SleepControl(func() { time.Sleep(5 * time.Second) })
 		return nil, nil, false
 	})
-	s.pile(200_000)
+	s.pile(150_000)
 }
 
 func (s *scene) away() {
@@ -245,6 +248,14 @@ func (s *scene) away() {
 	s.watched(s.t.TempDir(), "--set", "kafka.brokers="+p.addr(), "--set", "input.brokers="+s.b.Addrs()[0])
 	s.calm()
 	p.close()
+}
+
+func (s *scene) signInsHeld() {
+	p := newProxy(s.t, s.b)
+	s.feed(50, time.Now)
+	s.watched(s.t.TempDir(), "--set", "kafka.brokers="+p.addr(), "--set", "input.brokers="+s.b.Addrs()[0])
+	s.calm()
+	p.holdTopic(s.signs)
 }
 
 func (s *scene) unreadable() {

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/dustin/go-humanize"
-	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/prtwatch/prtwatch/cmd/prtwatch/settings"
@@ -69,8 +68,7 @@ func TestComposeServicesArePinnedBoundedWatchedAndReachedFromThisMachineAlone(t 
 	c := readComposed(t)
 	pinned := regexp.MustCompile(`^[a-z0-9./-]+:v?\d+\.\d+\.\d+$`)
 	unwatched := map[string]bool{
-		"console":   true, // whether its image has anything to ask it with could not be tried
-		"generator": true, // it serves nothing; that it lives is all
+		"console": true, // whether its image has anything to ask it with could not be tried
 	}
 	var total uint64
 	for name, s := range c.Services {
@@ -105,7 +103,6 @@ func TestComposeServicesArePinnedBoundedWatchedAndReachedFromThisMachineAlone(t 
 	if total > 4<<30 {
 		t.Errorf("the limits of memory add up to %s, more than a laptop gives", humanize.IBytes(total))
 	}
-	t.Log(humanize.IBytes(total))
 }
 
 func TestComposeServicesFindTheirFilesVolumesAndEachOther(t *testing.T) {
@@ -158,6 +155,5 @@ func TestComposeUsesCommandsFlagsAndKeysThatThereAre(t *testing.T) {
 		if err := command.ParseFlags(rest); err != nil {
 			t.Errorf("%s: %v: %v", name, s.Command, err)
 		}
-		command.Flags().Visit(func(f *pflag.Flag) { t.Log(name, command.Name(), f.Name, f.Value) })
 	}
 }
