@@ -89,7 +89,7 @@ const successResult = "0"
 // The verdict comes first and the teaching second. As the hours that count end before the
 // sign-in's own, what arrives within an hour changes nothing for the rest of that hour.
 func (d *Detector) Judge(s *SignIn, allowed *Allowlist, h History) Verdict {
-	t := d.EventTime(s)
+	t := d.eventTime(s)
 	judged, clamped := d.clamp(t, s.Arrived)
 	hour := HourOf(judged)
 	from, to := hour-Window, hour-1
@@ -136,8 +136,8 @@ func (d *Detector) screen(s *SignIn, addr netip.Addr, quad bool, allowed *Allowl
 	return Alerted
 }
 
-// EventTime returns the sign-in's own time, which decides its hour: the one that event_time names.
-func (d *Detector) EventTime(s *SignIn) time.Time {
+// eventTime returns the time that decides the sign-in's hour.
+func (d *Detector) eventTime(s *SignIn) time.Time {
 	if d.cfg.EventTime == EventTimeCreated && !s.Created.IsZero() {
 		return s.Created
 	}
@@ -146,7 +146,7 @@ func (d *Detector) EventTime(s *SignIn) time.Time {
 
 // Hour returns the hour that Judge judges s at.
 func (d *Detector) Hour(s *SignIn) int32 {
-	at, _ := d.clamp(d.EventTime(s), s.Arrived)
+	at, _ := d.clamp(d.eventTime(s), s.Arrived)
 	return HourOf(at)
 }
 

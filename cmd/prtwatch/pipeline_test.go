@@ -350,6 +350,9 @@ func TestAKilledInstanceThatComesBackGivesTheQuerysRowsOnce(t *testing.T) {
 		in.split(in.random.IntN(in.made))
 		i.kill()
 		i = in.start(dir)
+		if i.metric("prtwatch_previous_shutdown_unclean") != 1 {
+			t.Error("it does not tell that the one before was killed")
+		}
 		in.done()
 		i.stop()
 		in.wantTheQuerysRows()

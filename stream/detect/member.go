@@ -333,6 +333,7 @@ func (m *member) settle() error {
 func (m *member) gather(ctx context.Context) error {
 	m.work.reset()
 	m.work.allowed, m.work.pace = m.deps.Allowlist(), m.deps.usualPace()
+	m.work.moves, _ = m.roster.moves()
 	if err := m.poll(ctx, idlePoll); err != nil || m.work.records == 0 {
 		return err
 	}

@@ -87,7 +87,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		lagSeen:            gauges("detect_lag_timestamp_seconds", "When the lag of a partition was last learned."),
 		aborts:             counters("transaction_aborts_total", "Transactions that were not committed, or of which nobody knows, by cause.", "cause"),
 		rebalanceSeconds:   histogram("detect_rebalance_seconds", "Time from asking to join, or from the loss of partitions, until the next assignment.", seconds),
-		azureSeconds: histogram("azure_delay_seconds", "Time from a sign-in, by its record, until it was in the raw topic: Azure's delay, not ours.",
+		azureSeconds: histogram("azure_delay_seconds", "Time from a sign-in, as its record dates it (createdDateTime), until it was in the raw topic: Azure's delay, not ours.",
 			[]float64{1, 5, 15, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 2 * 3600, 6 * 3600, 12 * 3600, 24 * 3600}),
 		deadLetters: kafka.DeadLetters(registry, "detect"),
 		retention: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -218,8 +218,7 @@ type tally struct {
 	azure         []time.Duration // from its own time to its arrival, of each sign-in of which that is known
 }
 
-// count takes a sign-in in, which happened at own.
-func (t *tally) count(s *detector.SignIn, own time.Time, v detector.Verdict, r *kgo.Record) {
+func (t *tally) count(s *detector.SignIn, v detector.Verdict, r *kgo.Record) {
 	t.outcomes[v.Outcome]++
 	if v.Late {
 		t.late++
@@ -231,6 +230,10 @@ func (t *tally) count(s *detector.SignIn, own time.Time, v detector.Verdict, r *
 	if at.IsZero() {
 		at = r.Timestamp
 	} else {
+		own := s.Created
+		if own.IsZero() {
+			own = s.Generated
+		}
 		t.azure = append(t.azure, max(0, at.Sub(own)))
 	}
 	t.arrived = append(t.arrived, at)

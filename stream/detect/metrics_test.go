@@ -32,6 +32,22 @@ func (s *stage) value(name, label string) (float64, bool) {
 	return 0, false
 }
 
+// sum is the sum of a histogram.
+func (s *stage) sum(name string) float64 {
+	s.t.Helper()
+	families, err := s.counts.Gather()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "prtwatch_"+name {
+			return family.GetMetric()[0].GetHistogram().GetSampleSum()
+		}
+	}
+	s.t.Fatalf("there is no %s", name)
+	return 0
+}
+
 // wants checks values of metrics: name, label value, value.
 func (s *stage) wants(name, label string, want float64) {
 	s.t.Helper()
@@ -76,7 +92,7 @@ func TestMetricsFollowPartitionsSignInsAndDeadLetters(t *testing.T) {
 			t.Errorf("signins_retention_seconds is %v (there: %t)", retention, ok)
 		}
 		prompt := signIn("prompt", ada, "192.0.2.1", "64500", 0)
-		prompt.Arrived = prompt.Generated.Add(90 * time.Second)
+		prompt.Created, prompt.Arrived = prompt.Generated.Add(-100*time.Second), prompt.Generated.Add(90*time.Second)
 		unknown := signIn("unknown", ada, "192.0.2.1", "64500", 0)
 		unknown.Arrived = time.Time{}
 		h.produce(prompt, unknown)
@@ -85,6 +101,9 @@ func TestMetricsFollowPartitionsSignInsAndDeadLetters(t *testing.T) {
 		h.until("it to be counted", func() bool { n, _ := one.value("dead_letters_total", "detect"); return n == 1 })
 		h.until("the delay to be counted", func() bool { n, _ := one.value("azure_delay_seconds", ""); return n > 0 })
 		one.wants("azure_delay_seconds", "", 1)
+		if got := one.sum("azure_delay_seconds"); got != 190 {
+			t.Errorf("Azure took %v s, want 190", got)
+		}
 
 		h.tick(1)
 		h.judged()

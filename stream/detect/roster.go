@@ -74,6 +74,7 @@ type roster struct {
 		closed  bool      // the session is being closed: what is assigned now is not ours
 		joined  time.Time // zero while the group does not know us
 		moving  time.Time // since when partitions move: it asked to join, or lost some; zero while they do not
+		moves   int       // how often they began to
 		known   bool      // the group has known us since the process began
 		owned   map[int32]*assignment
 		dropped []*assignment      // over, but not yet settled by the member
@@ -100,14 +101,22 @@ func (r *roster) open() {
 func (r *roster) joins() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.moves()
+	r.move()
 }
 
-// moves notes that partitions move. The caller holds the lock.
-func (r *roster) moves() {
+// move notes that partitions move. The caller holds the lock.
+func (r *roster) move() {
 	if r.mu.moving.IsZero() {
 		r.mu.moving = time.Now()
+		r.mu.moves++
 	}
+}
+
+// moves returns how often partitions began to move, and whether they do now.
+func (r *roster) moves() (times int, now bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.moves, !r.mu.moving.IsZero()
 }
 
 // assign notes newly assigned partitions, which pause stops from being read. It returns since when partitions
@@ -139,7 +148,7 @@ func (r *roster) outside() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mu.joined = time.Time{}
-	r.moves()
+	r.move()
 }
 
 // known reports whether the group has known us since the process began.
@@ -156,7 +165,7 @@ func (r *roster) revoke(partitions []int32) {
 	for _, p := range partitions {
 		if a := r.mu.owned[p]; a != nil {
 			r.drop(a)
-			r.moves()
+			r.move()
 		}
 	}
 	r.wake()

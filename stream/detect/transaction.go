@@ -27,6 +27,7 @@ type transaction struct {
 	output  []output
 	touched map[int32]*assignment
 	strayed bool // a record came of a partition that does not run: nothing may be committed
+	moves   int  // how often partitions had begun to move when it began
 	tally   tally
 }
 
@@ -92,7 +93,7 @@ func (m *member) judge(r *kgo.Record) error {
 		profile.Carry(r.Offset + 1)
 	}
 	verdict := m.deps.Detector.Judge(&m.signIn, m.work.allowed, profile)
-	m.work.tally.count(&m.signIn, m.deps.Detector.EventTime(&m.signIn), verdict, r)
+	m.work.tally.count(&m.signIn, verdict, r)
 	if verdict.Alert != nil {
 		m.work.write(a, m.alert(r, verdict.Alert))
 	}
@@ -188,8 +189,8 @@ func (m *member) commit() error {
 		return err
 	}
 	if !committed {
-		// A rebalance came in between: the session goes back to what is committed.
-		m.deps.Metrics.failed("aborted", causeRebalance)
+		// A rebalance came in between, or the offsets were not taken just then: the session goes back to what is committed.
+		m.deps.Metrics.failed("aborted", m.causeOfAbort())
 		m.rollback()
 		return nil
 	}
@@ -210,9 +211,9 @@ func (m *member) commit() error {
 
 // The causes for which a transaction was not committed: label values.
 const (
-	causeRebalance = "rebalance" // the group took partitions away, or took no offsets just then; or it had thrown the member out
+	causeRebalance = "rebalance" // amid it the group took partitions away, or had thrown the member out
 	causeFenced    = "fenced"    // another one has the member's name or its transactional id
-	causeBroker    = "broker"    // no answer in time, or an error that a new session may not meet
+	causeBroker    = "broker"    // no answer in time, or an error that the next one may not meet
 	causeStop      = "stop"      // a stop waited no longer for the brokers
 	causeFatal     = "fatal"     // the instance ends of it: a right that is not granted, a record too large, a state that cannot be read
 )
@@ -230,6 +231,14 @@ func (m *member) causeOf(err error) string {
 		return causeFatal
 	case m.limit.Err() != nil:
 		return causeStop
+	}
+	return causeBroker
+}
+
+// causeOfAbort returns why a transaction was aborted in good order. The session does not say.
+func (m *member) causeOfAbort() string {
+	if times, now := m.roster.moves(); m.work.strayed || now || times != m.work.moves {
+		return causeRebalance
 	}
 	return causeBroker
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // Metrics returns the hook that counts what all clients of one cluster do: connections,
-// bytes, requests and their duration, records a topic, throttling; prtwatch_kafka_... with
-// the label cluster. Make it once a cluster and give it to Options.
+// errors, bytes, and the bytes of records a topic; prtwatch_kafka_... with the label
+// cluster. Make it once a cluster and give it to Options.
 //
 // kprom counts for one client and panics at the second: it registers its metrics for each.
 // Ours are registered for the first and count for all.
