@@ -228,7 +228,7 @@ func (s *scene) inputHeld() {
 	p.holdTopic(s.input)
 }
 
-// slow has each commit of a transaction take five seconds, with many sign-ins to come.
+// slow has each commit of a transaction take three seconds, with many sign-ins to come.
 func (s *scene) slow() {
 	s.feed(50, time.Now)
 	s.watched(s.t.TempDir())
@@ -236,10 +236,10 @@ func (s *scene) slow() {
 	cluster := s.b.Embedded().Cluster
 	cluster.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		cluster.SleepControl(func() { time.Sleep(5 * time.Second) })
+		cluster.SleepControl(func() { time.Sleep(3 * time.Second) })
 		return nil, nil, false
 	})
-	s.pile(150_000)
+	s.pile(200_000)
 }
 
 func (s *scene) away() {

@@ -139,14 +139,14 @@ func (w *watcher) watch(job string, i *instance) {
 	waitFor(w.t, "the instance to be scraped", func() bool { return len(w.query(fmt.Sprintf("up{job=%q} == 1", job))) > 0 })
 }
 
-// sample is one of a query's answers.
-type sample struct {
+// answered is one of a query's answers.
+type answered struct {
 	Metric map[string]string
 	Value  [2]any // time and text
 }
 
 // query asks Prometheus.
-func (w *watcher) query(expr string) []sample {
+func (w *watcher) query(expr string) []answered {
 	w.t.Helper()
 	var answer struct {
 		Status, Error string
@@ -156,7 +156,7 @@ func (w *watcher) query(expr string) []sample {
 	if answer.Status != "success" {
 		w.t.Fatalf("asking for %s: %s", expr, answer.Error)
 	}
-	var samples []sample
+	var samples []answered
 	if err := json.Unmarshal(answer.Data.Result, &samples); err != nil {
 		w.t.Fatalf("asking for %s: %v: %s", expr, err, answer.Data.Result)
 	}

@@ -107,7 +107,8 @@ var rows = []row{
 		}},
 		{title: "Dead letters", about: "A second, by stage.", unit: "short", queries: []query{rate("dead_letters_total", "stage")}},
 		{title: "Allowlist", about: "Ranges in force, and how often the files were read again.", unit: "short", queries: []query{
-			each("allowlist_ranges"), {`sum by (result) (increase(prtwatch_allowlist_reloads_total{#}[$__rate_interval]))`, "{{result}}"},
+			each("allowlist_ranges"),
+			{`sum by (result) (increase(prtwatch_allowlist_reloads_total{#}[$__rate_interval]))`, "{{result}}"},
 			{`(time() - prtwatch_allowlist_timestamp_seconds{#}) / 3600`, "{{instance}}, hours old"},
 		}},
 	}},
