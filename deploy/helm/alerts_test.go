@@ -109,7 +109,9 @@ topicsJob: {enabled: true, input: true}
 	alert(ctx, t, client)
 
 	pods[0].write("/etc/prtwatch/allowlist", map[string]string{"offices.txt": "192.0.2.0/24\n198.51.100.0/24\n"}, 0o644)
-	await(t, "the new allowlist", func() bool { return strings.Join(pods[0].metrics("prtwatch_allowlist_ranges "), "") == "prtwatch_allowlist_ranges 2" })
+	await(t, "the new allowlist", func() bool {
+		return strings.Join(pods[0].metrics("prtwatch_allowlist_ranges "), "") == "prtwatch_allowlist_ranges 2"
+	})
 	pods[0].stop()
 }
 
