@@ -327,6 +327,21 @@ func TestWhatIsWrongIsRefusedBeforeAnythingIsInstalled(t *testing.T) {
 	}
 }
 
+func TestTheNotesSayHowToSeeAlerts(t *testing.T) {
+	for _, file := range examples(t) {
+		out, err := helm(t, "install", release, chart, "--namespace", namespace, "--dry-run=client", "--values", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, notes, _ := strings.Cut(out, "NOTES:")
+		for _, says := range []string{"-t prtwatch.alerts ", "isolation.level=read_committed", "rollout status statefulset/", "/readyz"} {
+			if !strings.Contains(notes, says) {
+				t.Errorf("%s: %q is not in:\n%s", file, says, notes)
+			}
+		}
+	}
+}
+
 // keysOf returns the dotted keys of a mapping.
 func keysOf(n any, at string) []string {
 	section, ok := n.(map[string]any)
