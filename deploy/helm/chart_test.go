@@ -115,6 +115,26 @@ func examples(t *testing.T) []string {
 	return files
 }
 
+// documented are the values that docs/kubernetes.md shows, each on top of the least that must be said.
+func documented(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	parts := strings.Split(string(text), "```")
+	for i := 1; i < len(parts); i += 2 {
+		if block, ok := strings.CutPrefix(parts[i], "yaml\n"); ok {
+			files = append(files, values(t, block))
+		}
+	}
+	if len(files) == 0 {
+		t.Fatal("docs/kubernetes.md shows no values")
+	}
+	return files
+}
+
 // podOf returns the pod of the object of a kind.
 func podOf(t *testing.T, all []manifest, kind string) podSpec {
 	t.Helper()
@@ -199,9 +219,9 @@ func selfSigned(t *testing.T) (certificate, key string) {
 }
 
 func TestPrtwatchTakesWhatTheChartRenders(t *testing.T) {
-	for _, file := range examples(t) {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			all := render(t, file)
+	for i, file := range append(examples(t), documented(t)...) {
+		t.Run(fmt.Sprint(i, " ", filepath.Base(file)), func(t *testing.T) {
+			all := render(t, "ci/minimal.yaml", file)
 			for _, m := range all {
 				if !slices.Contains([]string{"StatefulSet", "Job", "Pod"}, m.Kind) {
 					continue
@@ -303,6 +323,21 @@ func TestWhatIsWrongIsRefusedBeforeAnythingIsInstalled(t *testing.T) {
 		_, err := helm(t, "template", release, chart, "--values", values(t, wrong))
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+func TestTheNotesSayHowToSeeAlerts(t *testing.T) {
+	for _, file := range examples(t) {
+		out, err := helm(t, "install", release, chart, "--namespace", namespace, "--dry-run=client", "--values", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, notes, _ := strings.Cut(out, "NOTES:")
+		for _, says := range []string{"-t prtwatch.alerts ", "isolation.level=read_committed", "rollout status statefulset/", "/readyz"} {
+			if !strings.Contains(notes, says) {
+				t.Errorf("%s: %q is not in:\n%s", file, says, notes)
+			}
 		}
 	}
 }

@@ -290,12 +290,11 @@ func (p *pod) command(args ...string) *exec.Cmd {
 		}
 		cmd.Env = append(cmd.Env, v.Name+"="+value)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Chroot: p.root,
-		Credential: &syscall.Credential{
-			Uid: p.spec.SecurityContext.RunAsUser, Gid: p.spec.SecurityContext.RunAsGroup, Groups: []uint32{p.spec.SecurityContext.FSGroup},
-		},
+	as := &syscall.Credential{Uid: p.spec.SecurityContext.RunAsUser, Gid: p.spec.SecurityContext.RunAsGroup}
+	if group := p.spec.SecurityContext.FSGroup; group != 0 {
+		as.Groups = []uint32{group}
 	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.root, Credential: as}
 	return cmd
 }
 

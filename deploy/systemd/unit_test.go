@@ -1,5 +1,5 @@
 // What can be checked of the unit without a systemd that runs: systemd-analyze, where it is installed, and that the example of
-// a configuration is one. `.ci/nightly` installs it.
+// a configuration is one. `.ci/systemd` runs it under one.
 package systemd_test
 
 import (
