@@ -20,6 +20,10 @@ import (
 // the Kafka that Env names: where its listeners for SASL and TLS are, and what a client needs to get in.
 const SecureEnv = "PRTWATCH_TEST_SECURE"
 
+// ACLsEnv names the environment variable that, where it is not empty, has Each and Start guard the real broker too,
+// where SecureEnv is set.
+const ACLsEnv = "PRTWATCH_TEST_ACLS"
+
 // Secure is what stands in that folder.
 type Secure struct {
 	SASL, TLS     string // host:port of the listeners
@@ -61,6 +65,20 @@ func EachGuarded(t *testing.T, test func(t *testing.T, b *Broker)) {
 			test(t, b)
 		})
 	}
+}
+
+// connectReal connects to the real broker, guarded where ACLsEnv wants it.
+func connectReal(tb testing.TB, addrs []string) *Broker {
+	tb.Helper()
+	b := connect(tb, addrs, nil)
+	if os.Getenv(ACLsEnv) != "" {
+		secure, ok := RealSecure(tb)
+		if !ok {
+			tb.Fatalf("%s wants the listeners of %s, which is not set", ACLsEnv, SecureEnv)
+		}
+		b.door = secure.SASL
+	}
+	return b
 }
 
 // FakeGuarded is Fake as EachGuarded has it.
