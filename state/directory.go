@@ -54,8 +54,8 @@ func openDirectory(fs vfs.FS, path string) (*directory, error) {
 	return d, nil
 }
 
-// make makes the folder and those above it, so that they outlive a loss of power: a folder
-// is an entry of the one above, which is synced for that.
+// make makes the folder and those above it, for our user alone: it says who was where. They outlive a loss of
+// power: a folder is an entry of the one above, which is synced for that.
 func (d *directory) make() error {
 	var missing []string
 	for path := d.path; ; path = d.fs.PathDir(path) {
@@ -65,7 +65,7 @@ func (d *directory) make() error {
 		}
 		missing = append(missing, path)
 	}
-	if err := d.fs.MkdirAll(d.path, 0o755); err != nil {
+	if err := d.fs.MkdirAll(d.path, 0o700); err != nil {
 		return err
 	}
 	for _, path := range missing {

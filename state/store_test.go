@@ -94,6 +94,20 @@ func TestAFolderHasOneProcessAndKeepsItsName(t *testing.T) {
 	}
 }
 
+// It says who was where.
+func TestAFolderIsForItsUserAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "state")
+	s, _ := openDir(t, dir)
+	must(t, s.Close())
+	for _, folder := range []string{dir, filepath.Dir(dir)} {
+		info, err := os.Stat(folder)
+		must(t, err)
+		if info.Mode().Perm() != 0o700 {
+			t.Errorf("%s has mode %v", folder, info.Mode())
+		}
+	}
+}
+
 func TestATemporaryStoreLeavesNothing(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s, err := OpenTemporary(DefaultConfig(), 335, slog.New(slog.DiscardHandler))

@@ -51,7 +51,7 @@ func Each(t *testing.T, test func(t *testing.T, b *Broker)) {
 	t.Helper()
 	t.Run("kfake", func(t *testing.T) { test(t, Fake(t)) })
 	if addrs := realAddrs(); addrs != nil {
-		t.Run("kafka", func(t *testing.T) { test(t, connect(t, addrs, nil)) })
+		t.Run("kafka", func(t *testing.T) { test(t, connectReal(t, addrs)) })
 	}
 }
 
@@ -59,7 +59,7 @@ func Each(t *testing.T, test func(t *testing.T, b *Broker)) {
 func Start(tb testing.TB) *Broker {
 	tb.Helper()
 	if addrs := realAddrs(); addrs != nil {
-		return connect(tb, addrs, nil)
+		return connectReal(tb, addrs)
 	}
 	return Fake(tb)
 }

@@ -20,6 +20,10 @@ import (
 // the Kafka that Env names: where its listeners for SASL and TLS are, and what a client needs to get in.
 const SecureEnv = "PRTWATCH_TEST_SECURE"
 
+// ACLsEnv names the environment variable that, where it is not empty, has Each and Start guard the real broker too,
+// where SecureEnv is set.
+const ACLsEnv = "PRTWATCH_TEST_ACLS"
+
 // Secure is what stands in that folder.
 type Secure struct {
 	SASL, TLS     string // host:port of the listeners
@@ -53,7 +57,7 @@ func RealSecure(tb testing.TB) (Secure, bool) {
 // granted. The real one is there where SecureEnv is set.
 func EachGuarded(t *testing.T, test func(t *testing.T, b *Broker)) {
 	t.Helper()
-	t.Run("kfake", func(t *testing.T) { test(t, fakeGuarded(t)) })
+	t.Run("kfake", func(t *testing.T) { test(t, FakeGuarded(t)) })
 	if secure, ok := RealSecure(t); ok {
 		t.Run("kafka", func(t *testing.T) {
 			b := connect(t, realAddrs(), nil)
@@ -63,7 +67,22 @@ func EachGuarded(t *testing.T, test func(t *testing.T, b *Broker)) {
 	}
 }
 
-func fakeGuarded(tb testing.TB) *Broker {
+// connectReal connects to the real broker, guarded where ACLsEnv wants it.
+func connectReal(tb testing.TB, addrs []string) *Broker {
+	tb.Helper()
+	b := connect(tb, addrs, nil)
+	if os.Getenv(ACLsEnv) != "" {
+		secure, ok := RealSecure(tb)
+		if !ok {
+			tb.Fatalf("%s wants the listeners of %s, which is not set", ACLsEnv, SecureEnv)
+		}
+		b.door = secure.SASL
+	}
+	return b
+}
+
+// FakeGuarded is Fake as EachGuarded has it.
+func FakeGuarded(tb testing.TB) *Broker {
 	tb.Helper()
 	const admin = "admin"
 	b := fake(tb, []kgo.Opt{kgo.SASL(scram.Auth{User: admin, Pass: admin}.AsSha256Mechanism())},
@@ -72,7 +91,8 @@ func fakeGuarded(tb testing.TB) *Broker {
 	return b
 }
 
-// Account is somebody who may do with a broker what he is granted. He is known to it by SCRAM-SHA-256.
+// Account is somebody who may do with a broker what he is granted. He is known to it by
+// SCRAM-SHA-256 and SCRAM-SHA-512.
 type Account struct {
 	Name, Password string
 	// Addr is host:port of the listener that he comes by.
@@ -97,14 +117,19 @@ func (b *Broker) NewAccount(name string) *Account {
 	u := &Account{Name: b.Name(name), Password: fmt.Sprintf("%016x", rand.Uint64()), Addr: b.door, b: b}
 	ctx, cancel := b.context()
 	defer cancel()
-	_, err := b.admin.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: u.Name, Mechanism: kadm.ScramSha256, Iterations: 4096, Password: u.Password}})
-	if err != nil {
-		b.tb.Fatalf("making user %s: %v", u.Name, err)
+	for _, mechanism := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} { // a broker takes one at a time
+		altered, err := b.admin.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: u.Name, Mechanism: mechanism, Iterations: 4096, Password: u.Password}})
+		if err == nil {
+			err = altered[u.Name].Err
+		}
+		if err != nil {
+			b.tb.Fatalf("making user %s: %v", u.Name, err)
+		}
 	}
 	b.tb.Cleanup(u.remove)
 	b.eventually("the broker to know user "+u.Name, func(ctx context.Context) bool {
 		described, err := b.admin.DescribeUserSCRAMs(ctx, u.Name)
-		return err == nil && described[u.Name].Err == nil && len(described[u.Name].CredInfos) > 0
+		return err == nil && described[u.Name].Err == nil && len(described[u.Name].CredInfos) == 2
 	})
 	return u
 }
@@ -159,7 +184,9 @@ func (u *Account) remove() {
 	ctx, cancel := u.b.context()
 	defer cancel()
 	_, _ = u.b.admin.DeleteACLs(ctx, u.acls())
-	_, _ = u.b.admin.AlterUserSCRAMs(ctx, []kadm.DeleteSCRAM{{User: u.Name, Mechanism: kadm.ScramSha256}}, nil)
+	for _, mechanism := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} {
+		_, _ = u.b.admin.AlterUserSCRAMs(ctx, []kadm.DeleteSCRAM{{User: u.Name, Mechanism: mechanism}}, nil)
+	}
 }
 
 // Client returns a client of the user's that lives as long as the test.

@@ -95,7 +95,7 @@ func TestClientsOfEventHubsAreSetAsItWants(t *testing.T) {
 	n := brokertest.EventHubs(t)
 	hub := n.Inside.Name("hub")
 	n.Inside.CreateTopic(hub, 1, nil)
-	c.TLS.CAFile, c.SASL.Password = n.CAFile(), n.ConnectionString()
+	c.TLS.CAFile, c.SASL.Password = n.CAFile(), kafka.Secret(n.ConnectionString())
 	opts, err := c.Options(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

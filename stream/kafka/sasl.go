@@ -3,8 +3,6 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
@@ -16,7 +14,7 @@ import (
 type SASL struct {
 	Mechanism    string `koanf:"mechanism"`     // one of the Mechanism constants; empty: none
 	User         string `koanf:"user"`          // with OAUTHBEARER the client's id
-	Password     string `koanf:"password"`      // with OAUTHBEARER the client's secret
+	Password     Secret `koanf:"password"`      // with OAUTHBEARER the client's secret
 	PasswordFile string `koanf:"password_file"` // read for every connection, so that it may be renewed
 	Azure        bool   `koanf:"azure"`         // OAUTHBEARER with a token of Entra ID, by azidentity's default chain
 	TokenURL     string `koanf:"token_url"`     // OAUTHBEARER with a token of this endpoint, by client credentials
@@ -94,7 +92,7 @@ func (s SASL) mechanism(brokers []string) (sasl.Mechanism, error) {
 		if problem != nil {
 			return scram.Auth{}, problem
 		}
-		return scram.Auth{User: s.User, Pass: password}, nil
+		return scram.Auth{User: s.User, Pass: string(password)}, nil
 	}
 	switch s.Mechanism {
 	case MechanismPlain:
@@ -110,19 +108,10 @@ func (s SASL) mechanism(brokers []string) (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("sasl.mechanism %q: it is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER", s.Mechanism)
 }
 
-// password returns the password; of a file, without the line break at its end. The
-// problem's key lacks the section.
-func (s SASL) password() (string, *Problem) {
+// password returns the password, which is in a file or not. The problem's key lacks the section.
+func (s SASL) password() (Secret, *Problem) {
 	if s.PasswordFile == "" {
 		return s.Password, nil
 	}
-	text, err := os.ReadFile(s.PasswordFile)
-	if err != nil {
-		return "", unreadable("sasl.password_file", s.PasswordFile, err)
-	}
-	password := strings.TrimRight(string(text), "\r\n")
-	if password == "" {
-		return "", &Problem{"sasl.password_file", s.PasswordFile, "it is empty"}
-	}
-	return password, nil
+	return readSecret("sasl.password_file", s.PasswordFile)
 }

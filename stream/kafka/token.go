@@ -80,10 +80,10 @@ func (s SASL) endpointTokens() tokenSource {
 		if problem != nil {
 			return nil, problem
 		}
-		config := clientcredentials.Config{ClientID: s.User, ClientSecret: secret, TokenURL: s.TokenURL, Scopes: strings.Fields(s.Scope)}
+		config := clientcredentials.Config{ClientID: s.User, ClientSecret: string(secret), TokenURL: s.TokenURL, Scopes: strings.Fields(s.Scope)}
 		token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
 		if err != nil {
-			return nil, &Problem{"sasl.token_url", s.TokenURL, "it gave no token to " + s.User + ": " + refusal(err)}
+			return nil, &Problem{"sasl.token_url", s.TokenURL, "it gave no token to " + s.User + ": " + secret.without(refusal(err))}
 		}
 		return token, nil
 	})
@@ -119,7 +119,7 @@ func refusal(err error) string {
 	case !ok:
 		return inOneLine(err)
 	case said.ErrorDescription != "":
-		return said.ErrorCode + ": " + said.ErrorDescription
+		return said.ErrorCode + ": " + inOneLine(errors.New(said.ErrorDescription))
 	case said.ErrorCode != "":
 		return said.ErrorCode
 	}
@@ -133,7 +133,7 @@ func inOneLine(err error) string { return strings.Join(strings.Fields(err.Error(
 func (s SASL) validateOAuth(report func(key, value, remedy string)) {
 	if s.Azure {
 		for _, unused := range []struct{ key, value string }{
-			{"user", s.User}, {"password", s.Password}, {"password_file", s.PasswordFile}, {"token_url", s.TokenURL},
+			{"user", s.User}, {"password", string(s.Password)}, {"password_file", s.PasswordFile}, {"token_url", s.TokenURL},
 		} {
 			if unused.value != "" { // which may be a secret, or hold one
 				report("sasl."+unused.key, "set", "sasl.azure finds its identity by itself (AZURE_CLIENT_ID names one of several); leave this away")

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -33,6 +34,14 @@ func load(t *testing.T, sources Sources) *Settings {
 func TestTheDefaultsAreValid(t *testing.T) {
 	if err := Default().Validate(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Who is not on this machine has to be let in on purpose: /metrics asks nobody who he is.
+func TestHTTPIsForThisMachineAloneByDefault(t *testing.T) {
+	address, err := netip.ParseAddrPort(load(t, Sources{}).HTTP.Listen)
+	if err != nil || !address.Addr().IsLoopback() {
+		t.Errorf("http.listen is %v (%v)", address, err)
 	}
 }
 
