@@ -47,7 +47,7 @@ func TestAnInstanceShowsNoSecret(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := brokertest.FakeGuarded(t)
 			in := newInstallation(t, b)
-			user, flags := in.account("shown", of(rights(t), "split", "detect", "exactly-once"))
+			user, flags := in.account("shown", rightsOf(rights(t), "split", "detect", "exactly-once"))
 			flags = slices.DeleteFunc(flags, func(flag string) bool { return strings.HasPrefix(flag, "kafka.sasl.password=") })
 			flags = append(flags[:len(flags)-1], "--set", "log.level=debug")
 			// Its own flags of a login must not be there: the last one wins, and a password beside a file is an error.
