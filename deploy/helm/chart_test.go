@@ -470,20 +470,22 @@ func TestTheSchemaHasTheKeysOfPrtwatchButForWhatTheChartSets(t *testing.T) {
 	}
 }
 
-func TestTheRulesAreThoseOfDeployPrometheus(t *testing.T) {
-	want, err := os.ReadFile("../prometheus/prtwatch.rules.yml")
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("there are no rules in deploy/prometheus")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(filepath.Join(chart, "files/prtwatch.rules.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Error("a chart cannot reach out of its folder: cp deploy/prometheus/prtwatch.rules.yml deploy/helm/prtwatch/files/")
+func TestRulesAndDashboardAreThoseOfDeploy(t *testing.T) {
+	for _, original := range []string{"../prometheus/prtwatch.rules.yml", "../grafana/dashboards/prtwatch.json"} {
+		want, err := os.ReadFile(original)
+		if errors.Is(err, os.ErrNotExist) {
+			t.Skipf("there is no %s", original)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(chart, "files", filepath.Base(original)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("a chart cannot reach out of its folder: cp deploy/%s deploy/helm/prtwatch/files/", strings.TrimPrefix(original, "../"))
+		}
 	}
 }
 
@@ -496,6 +498,9 @@ func TestCustomResourcesFitTheirDefinitions(t *testing.T) {
 	}
 	found := 0
 	for _, m := range render(t, "ci/everything.yaml") {
+		if text, ok := m.Data["prtwatch.json"]; ok && !json.Valid([]byte(text)) {
+			t.Error("the dashboard is no JSON any more")
+		}
 		if m.APIVersion != "monitoring.coreos.com/v1" {
 			continue
 		}
