@@ -14,6 +14,7 @@ import (
 // A name that is wrong in a rule or on the dashboard shows nothing, and says nothing. Some metrics are there
 // only while a partition is restored, or once a connection has failed: so both are brought about.
 func TestEachMetricThatIsWatchedIsOneThatAnInstanceShows(t *testing.T) {
+	t.Parallel()
 	wanted := watched(t)
 	in := newInstallation(t, brokertest.Fake(t))
 	in.fill(5, 16)
