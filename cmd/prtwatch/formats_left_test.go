@@ -117,7 +117,7 @@ func (l *leaving) write(t *testing.T, dir string) {
 	}
 	feed := func(phase string) {
 		if l.inputs == nil {
-			in.write(of(l.story, phase), 3)
+			in.write(inPhase(l.story, phase), 3)
 			return
 		}
 		for _, r := range l.inputs {

@@ -74,8 +74,8 @@ func story(now time.Time) (all []passage) {
 	return all
 }
 
-// of returns what comes in a phase, as a test writes it.
-func of(story []passage, phase string) (list []made) {
+// inPhase returns what comes in a phase, as a test writes it.
+func inPhase(story []passage, phase string) (list []made) {
 	for _, p := range story {
 		if p.Phase == phase {
 			list = append(list, made{id: p.ID, user: p.User, ip: p.IP, asn: p.ASN, at: p.At, fails: p.Fails})

@@ -179,13 +179,13 @@ func (l *left) goOn(t *testing.T, stateDir string, look func(*instance)) (alerts
 	t.Helper()
 	in := newFormatInstallation(t, l.broker(t), l.about.Delivery)
 	for _, phase := range []string{"judged", "waiting"} {
-		for _, s := range of(l.story, phase) {
+		for _, s := range inPhase(l.story, phase) {
 			if err := in.query.Add(s.record()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	in.write(of(l.story, "next"), 3)
+	in.write(inPhase(l.story, "next"), 3)
 	i := in.start(stateDir)
 	in.judged(i)
 	look(i)
