@@ -64,6 +64,12 @@ var rules = []struct {
 		why:   "it judges what is in prtwatch.signins, whatever export that came from; Pebble is state's own affair",
 	},
 	{
+		of:    "stream/redrive",
+		may:   []string{"detector", "stream/entra", "stream/kafka", "stream/signins"},
+		never: []string{"github.com/cockroachdb/"},
+		why:   "it writes what the splitter would have written, and the detecting stage alone judges it",
+	},
+	{
 		of:  "internal/oracle",
 		why: "it checks the detector, and an error that they share would be found by neither",
 	},
@@ -90,6 +96,10 @@ var rules = []struct {
 		of:  "cmd/verify",
 		may: []string{"internal/oracle"},
 		why: "it judges what the pipeline wrote; what it shared with the pipeline it could not find wrong",
+	},
+	{
+		of:  "deploy",
+		why: "what is deployed around prtwatch is made without it; deploy/grafana is a module of its own",
 	},
 	{
 		of:  "cmd",
@@ -274,5 +284,61 @@ func TestTestsThatDocumentsNameAreThere(t *testing.T) {
 	}
 	if len(named) == 0 {
 		t.Error("no document names a test: does the test run at the module's root?")
+	}
+}
+
+var (
+	fenced  = regexp.MustCompile("(?ms)^[ \t]*```.*?^[ \t]*```")
+	linked  = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile(`[^\p{L}\p{N}_\- ]`)
+)
+
+// anchors are what the headings of a document are linked by, as GitHub makes them.
+func anchors(document string) map[string]bool {
+	found := make(map[string]bool)
+	for _, h := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(document, ""), -1) {
+		found[strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+	}
+	return found
+}
+
+func TestLinksOfDocumentsLeadSomewhere(t *testing.T) {
+	links := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != "." && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".md") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, link := range linked.FindAllStringSubmatch(fenced.ReplaceAllString(string(text), ""), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			links++
+			file, anchor, _ := strings.Cut(link[1], "#")
+			target := path
+			if file != "" {
+				target = filepath.Join(filepath.Dir(path), file)
+			}
+			there, err := os.ReadFile(target)
+			if _, gone := os.Stat(target); gone != nil {
+				t.Errorf("%s: %s leads nowhere", path, link[1])
+			} else if anchor != "" && (err != nil || !anchors(string(there))[anchor]) {
+				t.Errorf("%s: %s leads to no heading", path, link[1])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if links == 0 {
+		t.Error("no document has a link: does the test run at the module's root?")
 	}
 }
