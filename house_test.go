@@ -286,3 +286,59 @@ func TestTestsThatDocumentsNameAreThere(t *testing.T) {
 		t.Error("no document names a test: does the test run at the module's root?")
 	}
 }
+
+var (
+	fenced  = regexp.MustCompile("(?ms)^[ \t]*```.*?^[ \t]*```")
+	linked  = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile(`[^\p{L}\p{N}_\- ]`)
+)
+
+// anchors are what the headings of a document are linked by, as GitHub makes them.
+func anchors(document string) map[string]bool {
+	found := make(map[string]bool)
+	for _, h := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(document, ""), -1) {
+		found[strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")] = true
+	}
+	return found
+}
+
+func TestLinksOfDocumentsLeadSomewhere(t *testing.T) {
+	links := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != "." && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".md") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, link := range linked.FindAllStringSubmatch(fenced.ReplaceAllString(string(text), ""), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			links++
+			file, anchor, _ := strings.Cut(link[1], "#")
+			target := path
+			if file != "" {
+				target = filepath.Join(filepath.Dir(path), file)
+			}
+			there, err := os.ReadFile(target)
+			if _, gone := os.Stat(target); gone != nil {
+				t.Errorf("%s: %s leads nowhere", path, link[1])
+			} else if anchor != "" && (err != nil || !anchors(string(there))[anchor]) {
+				t.Errorf("%s: %s leads to no heading", path, link[1])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if links == 0 {
+		t.Error("no document has a link: does the test run at the module's root?")
+	}
+}
