@@ -70,6 +70,8 @@ type member struct {
 	// takeovers is how often it has taken its name from another process since it started.
 	takeovers int
 
+	warned time.Time // of sign-ins that have waited long
+
 	// marks is what the offsets were committed with, by partition. It belongs to the group's
 	// callbacks: fetched writes it, adjust reads it.
 	marks map[int32]mark
@@ -388,6 +390,7 @@ func (m *member) poll(ctx context.Context, wait time.Duration) error {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		if m.running[p.Partition] != nil {
 			m.deps.Metrics.lag(p.Partition, p.FetchPartition)
+			m.waited(p.FetchPartition)
 		}
 		for _, r := range p.Records {
 			if err == nil {
@@ -396,6 +399,19 @@ func (m *member) poll(ctx context.Context, wait time.Duration) error {
 		}
 	})
 	return err
+}
+
+// waited warns, once a minute, of sign-ins that have waited for half of the time after which their topic deletes them.
+func (m *member) waited(p kgo.FetchPartition) {
+	kept := m.baseline.retention
+	if len(p.Records) == 0 || kept <= 0 || time.Since(m.warned) < time.Minute {
+		return
+	}
+	if age := time.Since(p.Records[0].Timestamp); age > kept/2 {
+		m.warned = time.Now()
+		m.log.Warn("sign-ins have waited for more than half of what their topic keeps: start more instances, or raise its retention.ms, before it deletes them",
+			"topic", m.deps.Topics.Signins, "partition", p.Partition, "waited", age.Round(time.Second), "retention", kept)
+	}
 }
 
 // fetchError decides what an error that came with a poll means.
