@@ -99,10 +99,23 @@ func (in *installation) account(name string, rows []right) (*brokertest.Account,
 		acls[i] = in.resource(r.acl)
 	}
 	user.Grant(acls...)
-	return user, []string{
-		"--set", "kafka.brokers=" + user.Addr, "--set", "kafka.sasl.mechanism=SCRAM-SHA-256",
-		"--set", "kafka.sasl.user=" + user.Name, "--set", "kafka.sasl.password=" + user.Password,
+	return user, loginAt("kafka", user.Addr, user)
+}
+
+// loginAt are the flags by which prtwatch is a user at the brokers of a section.
+func loginAt(section, addr string, user *brokertest.Account) []string {
+	return []string{
+		"--set", section + ".brokers=" + addr, "--set", section + ".sasl.mechanism=SCRAM-SHA-256",
+		"--set", section + ".sasl.user=" + user.Name, "--set", section + ".sasl.password=" + user.Password,
 	}
+}
+
+// inputAt are the flags by which the input is read at an address of its own.
+func (in *installation) inputAt(addr string) []string {
+	if in.user == nil {
+		return []string{"--set", "input.brokers=" + addr}
+	}
+	return loginAt("input", addr, in.user)
 }
 
 // Everybody has just what the table says, and all of prtwatch works: topics are made, a history is written, split and
