@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -201,7 +202,7 @@ func TestARightThatIsMissingIsNamed(t *testing.T) {
 			who     []string
 			command []string
 		}{
-			{[]string{"split", "detect", "exactly-once"}, []string{"run", "--set", "state.dir=" + t.TempDir()}},
+			{[]string{"split", "detect", "exactly-once"}, []string{"run"}},
 			{[]string{"topics"}, []string{"topics"}},
 			{[]string{"topics", "create", "create input"}, []string{"topics", "--create", "--input"}},
 			{[]string{"gen"}, []string{"gen", "--users", "2", "--days", "1"}},
@@ -217,11 +218,8 @@ func TestARightThatIsMissingIsNamed(t *testing.T) {
 					switch {
 					case test.command == nil:
 						said = readAs(t, in, user)
-					case test.command[0] == "run" && !row.ends:
-						i := in.start(t.TempDir(), flags...)
-						i.says(row.without)
-						i.stop()
-						said = i.log.String()
+					case test.command[0] == "run":
+						said = runsWithout(t, in.start(t.TempDir(), flags...), row)
 					default:
 						got := prtwatch("", slices.Concat(test.command, in.config, flags)...)
 						said = got.stderr + got.stdout
@@ -240,6 +238,32 @@ func TestARightThatIsMissingIsNamed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// runsWithout waits until a process has said that it lacks a right, or has ended for it, and returns what it said.
+func runsWithout(t *testing.T, i *instance, row right) string {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- i.cmd.Wait() }()
+	within := time.After(30 * time.Second)
+	for look := time.NewTicker(10 * time.Millisecond); ; {
+		select {
+		case err := <-ended:
+			if !row.ends || err == nil {
+				t.Errorf("it ended: %v", err)
+			}
+			return i.log.String()
+		case <-look.C:
+			if row.ends || !strings.Contains(i.log.String(), row.without) {
+				continue
+			}
+		case <-within:
+			t.Error("it goes on as if nothing were missing")
+		}
+		i.signal(syscall.SIGTERM)
+		<-ended
+		return i.log.String()
+	}
 }
 
 // readAs reads an alert as a user, and returns what is in his way.
