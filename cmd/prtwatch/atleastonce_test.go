@@ -81,7 +81,7 @@ func TestAtLeastOnceAKilledInstanceRepeatsAlertsAndLosesNone(t *testing.T) {
 	for k := range kills {
 		// The alerts of some sign-ins are written, and their profiles are not.
 		air := p.holdProduces(b.Name("baseline"), in.random.IntN(6))
-		i := in.start(dir, "--set", "kafka.brokers="+p.addr(), "--set", "input.brokers="+b.Addrs()[0])
+		i := in.startAt(in.b.Door(), dir, "--set", "kafka.brokers="+p.addr())
 		air.wait(t)
 		t.Logf("killed for the %d. time with %d alerts", k+1, len(b.ReadAll(in.alerts)))
 		i.kill()

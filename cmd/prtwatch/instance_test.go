@@ -75,6 +75,12 @@ func (in *installation) start(dir string, args ...string) *instance {
 	return in.startIn(nil, dir, args...)
 }
 
+// startAt is start with the input read at an address of its own.
+func (in *installation) startAt(addr, dir string, args ...string) *instance {
+	in.t.Helper()
+	return in.start(dir, append(args, in.inputAt(addr)...)...)
+}
+
 // startIn is start with more environment.
 func (in *installation) startIn(environment []string, dir string, args ...string) *instance {
 	in.t.Helper()

@@ -25,7 +25,7 @@ func busy() tenant.Options {
 // through has the instances read the input through a proxy.
 func (in *installation) through() *proxy {
 	p := newProxy(in.t, in.inputBroker)
-	in.config = append(in.config, "--set", "input.brokers="+p.addr())
+	in.config = append(in.config, in.inputAt(p.addr())...)
 	return p
 }
 

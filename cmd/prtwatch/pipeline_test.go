@@ -38,9 +38,10 @@ type installation struct {
 	input       string
 	alerts      string
 	signs       string
-	config      []string // command line flags that every process gets
-	dirs        []string // state folders to be verified
-	program     string   // what is run; empty: this
+	config      []string            // command line flags that every process gets
+	dirs        []string            // state folders to be verified
+	program     string              // what is run; empty: this
+	user        *brokertest.Account // who instances are where the broker is guarded
 	query       *oracle.Query
 	tenant      *tenant.Tenant
 	made        int
@@ -77,7 +78,7 @@ func newInstallation(t *testing.T, b *brokertest.Broker) *installation {
 		var runs []string
 		rows := rights(t)
 		_, creates = in.account("creates", rightsOf(rows, "topics", "create"))
-		_, runs = in.account("runs", rightsOf(rows, "split", "detect", "exactly-once"))
+		in.user, runs = in.account("runs", rightsOf(rows, "split", "detect", "exactly-once"))
 		in.config = append(in.config, runs...)
 	}
 	if got := prtwatch("", slices.Concat([]string{"topics", "--create"}, in.config, creates)...); got.code != 0 {

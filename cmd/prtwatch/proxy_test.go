@@ -55,7 +55,7 @@ func newProxy(t *testing.T, b *brokertest.Broker) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{t: t, broker: b.Addrs()[0], listener: listener, port: int32(listener.Addr().(*net.TCPAddr).Port), topics: map[string][16]byte{}}
+	p := &proxy{t: t, broker: b.Door(), listener: listener, port: int32(listener.Addr().(*net.TCPAddr).Port), topics: map[string][16]byte{}}
 	topics, err := b.Admin().ListTopics(context.Background())
 	if err != nil {
 		t.Fatal(err)

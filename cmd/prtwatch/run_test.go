@@ -288,7 +288,7 @@ func TestReadyzSaysWhenAllIsRestored(t *testing.T) {
 	p := newProxy(t, in.b)
 	held := p.holdFetches(profile.Topic, profile.Partition, 0)
 
-	i = in.start(t.TempDir(), "--set", "kafka.brokers="+p.addr(), "--set", "input.brokers="+in.b.Addrs()[0])
+	i = in.startAt(in.b.Door(), t.TempDir(), "--set", "kafka.brokers="+p.addr())
 	url := "http://" + i.address()
 	waitFor(t, "/readyz to say that a partition is restored", func() bool {
 		code, body := get(t, url+"/readyz")

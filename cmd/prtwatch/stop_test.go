@@ -180,7 +180,7 @@ func TestAStopEndsInTimeWhileATransactionWaitsForARebalance(t *testing.T) {
 		in.fillWith(busy())
 		splitter := newProxy(t, b)
 		half := splitter.holdProduces(in.signs, in.made/2)
-		splitting := in.start(t.TempDir(), "--only", "split", "--set", "kafka.brokers="+splitter.addr(), "--set", "input.brokers="+b.Addrs()[0])
+		splitting := in.startAt(in.b.Door(), t.TempDir(), "--only", "split", "--set", "kafka.brokers="+splitter.addr())
 		half.wait(t)
 		p := newProxy(t, b)
 		i := in.start(t.TempDir(), "--only", "detect", "--set", "kafka.brokers="+p.addr())

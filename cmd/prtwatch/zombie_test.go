@@ -28,7 +28,7 @@ func TestWhatAZombieOfTheSplitterHadInTheAirMakesNothingUp(t *testing.T) {
 
 		p := newProxy(t, b)
 		detecting := in.start(t.TempDir(), "--only", "detect")
-		active := in.start(t.TempDir(), "--only", "split", "--set", "kafka.brokers="+p.addr(), "--set", "input.brokers="+b.Addrs()[0])
+		active := in.startAt(in.b.Door(), t.TempDir(), "--only", "split", "--set", "kafka.brokers="+p.addr())
 		active.says("splitting")
 		in.write([]made{rare(0, true), usual(0), usual(100), usual(200), usual(290)}, 1)
 		in.done()

@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -106,6 +107,16 @@ type ACL struct {
 	Name      string
 	Prefixed  bool
 	Operation kmsg.ACLOperation
+}
+
+// Door is host:port where users come in: of any broker where it is not guarded.
+func (b *Broker) Door() string { return cmp.Or(b.door, b.addrs[0]) }
+
+// Unguarded is the same broker by its plain listener, where everybody may do everything.
+func (b *Broker) Unguarded() *Broker {
+	open := *b
+	open.door = ""
+	return &open
 }
 
 // Guarded reports whether users of the broker are asked who they are: see EachGuarded.

@@ -105,8 +105,15 @@ func TestASecretIsSeenNowhere(t *testing.T) {
 	}
 	look("Print", printed.String())
 	for _, sasl := range []kafka.SASL{
-		{}, {User: "u"}, {Mechanism: "PLAIN"}, {Mechanism: "plain"}, {Mechanism: "PLAIN", Azure: true, TokenURL: "x", Scope: "y"}, {Mechanism: "PLAIN", PasswordFile: "none"},
-		{Mechanism: "OAUTHBEARER"}, {Mechanism: "OAUTHBEARER", Azure: true}, {Mechanism: "OAUTHBEARER", TokenURL: "https://u:" + "canary" + "@login.example.com/"},
+		{},
+		{User: "u"},
+		{Mechanism: "PLAIN"},
+		{Mechanism: "plain"},
+		{Mechanism: "PLAIN", Azure: true, TokenURL: "x", Scope: "y"},
+		{Mechanism: "PLAIN", PasswordFile: "none"},
+		{Mechanism: "OAUTHBEARER"},
+		{Mechanism: "OAUTHBEARER", Azure: true},
+		{Mechanism: "OAUTHBEARER", TokenURL: "https://u:" + "canary" + "@login.example.com/"},
 	} {
 		sasl.Password = canary
 		s.Kafka.SASL, s.Input.SASL = sasl, sasl
