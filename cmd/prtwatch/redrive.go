@@ -108,7 +108,8 @@ func (p *program) redrive(ctx context.Context, s *settings.Settings, which redri
 	if err != nil {
 		return err
 	}
-	differences, err := kafka.Check(ctx, kadm.NewClient(client), s.Topics, nil, nil)
+	uses := kafka.Uses{"dead_letter": {kadm.OpRead}, "signins": {kadm.OpWrite}}
+	differences, err := kafka.CheckUses(ctx, kadm.NewClient(client), s.Topics, uses)
 	client.Close()
 	if err != nil {
 		return err

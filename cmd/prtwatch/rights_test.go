@@ -77,7 +77,7 @@ func rightsOf(rows []right, who ...string) (of []right) {
 // resource is the name of what a row is about, in this installation.
 func (in *installation) resource(acl brokertest.ACL) brokertest.ACL {
 	in.t.Helper()
-	names := map[string]string{"input.topics": in.input, "detect.group-": in.b.Name("detect") + "-", "reader": in.b.Name("reader")}
+	names := map[string]string{"input.topics": in.input, "detect.group-": in.b.Name("detect") + "-", "reader": in.b.Name("reader"), "prtwatch-redrive": in.b.Name("redrive")}
 	for _, key := range []string{"topics.signins", "topics.baseline", "topics.alerts", "topics.dead_letter", "split.group", "detect.group"} {
 		_, name, _ := strings.Cut(key, ".")
 		if strings.HasSuffix(key, ".group") {
@@ -160,6 +160,12 @@ func TestTheRightsThatAreWrittenDownAreEnough(t *testing.T) {
 		if got := prtwatch("", slices.Concat([]string{"gen", "--users", "2", "--days", "1"}, in.config, gens)...); got.code != exitDone {
 			t.Errorf("gen: %+v", got)
 		}
+		in.letter("not_json", 0, intune("read at last", "ada@example.com", 0))
+		_, redrives := in.account("redrives", rightsOf(rows, "redrive"))
+		got := prtwatch("", slices.Concat([]string{"redrive", "--group", b.Name("redrive")}, in.config, redrives)...)
+		if got.code != exitDone || !strings.Contains(got.stderr, "which are 1 sign-ins") {
+			t.Errorf("redrive: %+v", got)
+		}
 	})
 }
 
@@ -206,6 +212,7 @@ func TestARightThatIsMissingIsNamed(t *testing.T) {
 			{[]string{"topics"}, []string{"topics"}},
 			{[]string{"topics", "create", "create input"}, []string{"topics", "--create", "--input"}},
 			{[]string{"gen"}, []string{"gen", "--users", "2", "--days", "1"}},
+			{[]string{"redrive"}, []string{"redrive", "--group", b.Name("redrive")}},
 			{[]string{"alerts"}, nil},
 		} {
 			mine := rightsOf(rows, test.who...)
