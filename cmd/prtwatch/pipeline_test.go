@@ -42,6 +42,7 @@ type installation struct {
 	dirs        []string            // state folders to be verified
 	program     string              // what is run; empty: this
 	user        *brokertest.Account // who instances are where the broker is guarded
+	redriver    []string            // flags by which redrive is another user there
 	query       *oracle.Query
 	tenant      *tenant.Tenant
 	made        int

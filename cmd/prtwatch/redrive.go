@@ -154,6 +154,7 @@ func (p *program) reportRedrive(topic string, which redrive.Selection, r redrive
 		redriven = "readable:" // by a run that is not dry
 	}
 	fmt.Fprintf(p.stderr, "read:       %d dead letters of %s, from offset %d\n", r.Read, topic, r.From)
+	fmt.Fprintf(p.stderr, "before:     %d offsets; --all tries them again\n", r.Before)
 	fmt.Fprintf(p.stderr, "%-11s %s, which are %d sign-ins\n", redriven, sumOf(r.Redriven), r.SignIns)
 	fmt.Fprintf(p.stderr, "unreadable: %s\n", sumOf(r.Unreadable))
 	fmt.Fprintf(p.stderr, "truncated:  %d\n", r.Truncated)

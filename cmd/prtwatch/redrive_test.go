@@ -31,7 +31,10 @@ func (in *installation) letter(reason string, record int, value string) {
 // redrives runs redrive and wants lines on standard error.
 func (in *installation) redrives(args string, lines ...string) ended {
 	in.t.Helper()
-	got := prtwatch("", append(append([]string{"redrive", "--group", in.b.Name("redrive")}, in.config...), strings.Fields(args)...)...)
+	if in.b.Guarded() && in.redriver == nil {
+		_, in.redriver = in.account("redrives", rightsOf(rights(in.t), "redrive"))
+	}
+	got := prtwatch("", slices.Concat([]string{"redrive", "--group", in.b.Name("redrive")}, in.config, in.redriver, strings.Fields(args))...)
 	if got.code != exitDone {
 		in.t.Fatalf("redrive %s: %+v", args, got)
 	}
@@ -81,6 +84,7 @@ func TestDeadLettersThatCanBeReadNowAreJudgedAndAlertOnce(t *testing.T) {
 		}
 		all := []string{
 			"read:       9 dead letters of " + b.Name("dead-letter") + ", from offset 0",
+			"before:     0 offsets; --all tries them again",
 			"redriven:   2 (not_a_record 1, wrong_type 1), which are 2 sign-ins",
 			"unreadable: 4 (malformed_json 1, missing_id 1, not_a_record 1, wrong_type 1)",
 			"truncated:  1",
@@ -105,7 +109,7 @@ func TestDeadLettersThatCanBeReadNowAreJudgedAndAlertOnce(t *testing.T) {
 		in.redrives("--reason wrong_type", "read:       1 dead letters of "+b.Name("dead-letter")+", from offset 9", "next:       offset 9, group "+b.Name("redrive"))
 		judged("alerted", 4)
 		in.redrives("", "redriven:   1 (wrong_type 1), which are 1 sign-ins", "next:       offset 10, group "+b.Name("redrive"))
-		in.redrives("", "read:       0 dead letters of "+b.Name("dead-letter")+", from offset 10")
+		in.redrives("", "read:       0 dead letters of "+b.Name("dead-letter")+", from offset 10", "before:     10 offsets; --all tries them again")
 		judged("repeated", 1)
 		// And all again, of which nothing comes.
 		in.redrives("--all", "redriven:   3 (wrong_type 2, not_a_record 1), which are 3 sign-ins", "next:       offset 10, group "+b.Name("redrive"))

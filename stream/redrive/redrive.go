@@ -109,7 +109,7 @@ func (r *Redriver) Run(ctx context.Context) (Report, error) {
 	if err != nil {
 		return r.report, err
 	}
-	r.report.From, r.report.Position = p.from, p.position
+	r.report.From, r.report.Before, r.report.Position = p.from, p.from-p.start, p.position
 	if p.from < p.end {
 		client.AddConsumePartitions(map[string]map[int32]kgo.Offset{r.deps.Topics.DeadLetter: {0: kgo.NewOffset().At(p.from)}})
 	}
@@ -130,9 +130,10 @@ func (r *Redriver) Run(ctx context.Context) (Report, error) {
 
 // plan is what is read, and whether that moves the position.
 type plan struct {
-	from, end int64
-	position  int64 // of the group
-	moves     bool
+	start, end int64 // of the topic
+	from       int64
+	position   int64 // of the group
+	moves      bool
 }
 
 // plan asks where the topic begins and ends, and what was tried before.
@@ -141,7 +142,7 @@ func (r *Redriver) plan(ctx context.Context) (p plan, err error) {
 	ask := func(timestamp int64) (int64, error) {
 		return kafka.OffsetOf(ctx, r.client, topic, 0, timestamp, kgo.ReadCommitted())
 	}
-	start, err := ask(kafka.StartOfLog)
+	p.start, err = ask(kafka.StartOfLog)
 	if err == nil {
 		p.end, err = ask(kafka.EndOfLog)
 	}
@@ -157,21 +158,24 @@ func (r *Redriver) plan(ctx context.Context) (p plan, err error) {
 	if err == nil {
 		err = committed.Error()
 	}
+	if kafka.Denied(err) != nil {
+		err = fmt.Errorf("%w; grant the right to this user", err)
+	}
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return p, fmt.Errorf("asking for the offset of group %s in topic %s: %w", r.which.Group, topic, err)
 	}
 	// Where letters were deleted, or the topic was made again, the position is its beginning.
-	p.position = start
-	if o, ok := committed.Lookup(topic, 0); ok && o.At >= start && o.At <= p.end {
+	p.position = p.start
+	if o, ok := committed.Lookup(topic, 0); ok && o.At >= p.start && o.At <= p.end {
 		p.position = o.At
 	}
 	switch r.which.From {
 	case FromPosition:
 		p.from = p.position
 	case FromStart:
-		p.from = start
+		p.from = p.start
 	default:
-		p.from = min(max(r.which.From, start), p.end)
+		p.from = min(max(r.which.From, p.start), p.end)
 	}
 	// It moves only over letters that were tried.
 	p.moves = !r.which.DryRun && len(r.which.Reasons) == 0 && p.from <= p.position

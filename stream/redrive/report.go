@@ -3,6 +3,7 @@ package redrive
 // Report is what became of the dead letters that were read.
 type Report struct {
 	From     int64          // the offset of the first that was asked for
+	Before   int64          // offsets of the topic that are before it
 	Position int64          // all before it were tried, by this run or one before
 	Read     int            // dead letters
 	Redriven map[string]int // dead letters of which something was sent (in a dry run: would be), by their reason

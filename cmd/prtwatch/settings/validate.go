@@ -29,6 +29,7 @@ func (c Config) Validate() error {
 		c.Topics.Validate(),
 		c.Split.Validate(),
 		c.Detect.Validate(),
+		c.validateGroups(),
 		c.validateDelivery(),
 		c.Detection.Validate(),
 		c.State.Validate(),
@@ -44,6 +45,14 @@ func (c Config) Validate() error {
 func (c Config) validateInstance() error {
 	if len(c.Instance) > maxInstance || strings.ContainsFunc(c.Instance, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return fmt.Errorf("instance: %.40q is no name: use at most %d printable ASCII characters without blanks, such as prtwatch-0", c.Instance, maxInstance)
+	}
+	return nil
+}
+
+// validateGroups refuses one group for both stages: its members would ask for different topics by different protocols.
+func (c Config) validateGroups() error {
+	if c.Split.Group == c.Detect.Group && len(c.Input.Brokers) == 0 {
+		return fmt.Errorf("detect.group: %q is split.group too; give each stage a group of its own", c.Detect.Group)
 	}
 	return nil
 }
