@@ -24,7 +24,8 @@ With --create those that are missing are made first, but for the input topics, w
 made by whoever exports; --input makes those too, to try things out. What is there is never
 changed.
 
-The exit code is 0 when prtwatch run would start, and 2 when a topic is in its way.`,
+The exit code is 0 when topics and their settings are not in the way of prtwatch run, and 2
+when one is. Rights to read and write, offsets and state.dir are asked by run alone.`,
 		Example: `  prtwatch topics --config prtwatch.yaml
   prtwatch topics --create --set topics.partitions=8 --set topics.replication=3`,
 		Args: cobra.NoArgs,

@@ -205,7 +205,7 @@ func (m *member) startAt(partition int32, committed int64, was mark, at ends) (i
 			remedy = "pass --accept-loss if nobody was known in this partition, "
 		}
 		return 0, fmt.Errorf("partition %d of %s: %s; what users are known by is in that topic alone: bring it back, %s"+
-			"or delete the offsets of group %s to begin with nobody known",
+			"or delete the offsets of group %s to begin with nobody known; docs/backup.md has how, without alerts coming twice",
 			partition, m.baseline.name, wrong, remedy, m.cfg.Group)
 	}
 	another := m.baseline.another(was)

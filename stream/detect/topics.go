@@ -55,7 +55,7 @@ func (s *Stage) changed(topic string, began baselineTopic, now kafka.Identity) e
 	id, remedy := began.signins, "sign-ins that were not judged yet are lost; start again with --accept-loss to read it from its beginning"
 	if topic == began.name {
 		id, remedy = began.id, "what users are known by is in that topic alone: bring it back, "+
-			"or delete the offsets of group "+s.cfg.Group+" to begin with nobody known"
+			"or delete the offsets of group "+s.cfg.Group+" to begin with nobody known; docs/backup.md has how, without alerts coming twice"
 	}
 	switch {
 	case now.Partitions == 0:

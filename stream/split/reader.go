@@ -263,7 +263,7 @@ func (s *Splitter) deliver(l *lane, records []*kgo.Record, end int64) {
 
 // resetting says how to go on without what is lost of a topic, or of a topic:partition.
 func (s *Splitter) resetting(of string) string {
-	return fmt.Sprintf("to go on without, reset the group: kafka-consumer-groups.sh --group %s --topic %s --reset-offsets --to-earliest --execute", s.cfg.Group, of)
+	return fmt.Sprintf("to go on without, reset the group: kafka-consumer-groups.sh --bootstrap-server INPUT_BROKERS --group %s --topic %s --reset-offsets --to-earliest --execute", s.cfg.Group, of)
 }
 
 // outOfRange says what became of the offset that a reader cannot go on at, and what to do.

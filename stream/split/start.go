@@ -162,8 +162,8 @@ func (s *Splitter) expired(lanes []*lane, all bool) error {
 		why = fmt.Sprintf("has committed no offset of it, but %s has sign-ins: the offsets expired, or the group or the topic is another", s.deps.Topics.Signins)
 	}
 	return fmt.Errorf("reading %s: the group %s %s; "+
-		"set it to where it was (kafka-consumer-groups.sh --group %s --topic %s --reset-offsets --to-datetime ... --execute), "+
-		"or set input.start to that time and pass --accept-loss",
+		"set it to where it was (kafka-consumer-groups.sh --bootstrap-server INPUT_BROKERS --group %s --topic %s --reset-offsets --to-datetime YYYY-MM-DDThh:mm:ss.000 --execute), "+
+		"or set input.start to that time and pass --accept-loss; docs/backup.md has which time",
 		reading, s.cfg.Group, why, s.cfg.Group, strings.Join(names, " --topic "))
 }
 
