@@ -401,7 +401,7 @@ func TestCommonLabelsAreOnAllThatTheChartMakesButForWhatNobodyMayChange(t *testi
 }
 
 func TestTheEnvironmentHasEachNameOnceAndTheUsersGoMemoryLimitWins(t *testing.T) {
-	more := values(t, `{resources: {requests: {memory: 1.5Gi}, limits: {memory: 1.5Gi}}, extraEnv: [{name: GOMEMLIMIT, value: 1GiB}, {name: GOMAXPROCS, value: "3"}]}`)
+	more := values(t, `{resources: {requests: {memory: 1.5Gi}, limits: {cpu: null, memory: 1.5Gi}}, extraEnv: [{name: GOMEMLIMIT, value: 1GiB}, {name: GOMAXPROCS, value: "3"}]}`)
 	env := map[string]string{}
 	for _, v := range podOf(t, render(t, "ci/everything.yaml", more), "StatefulSet").Containers[0].Env {
 		if _, ok := env[v.Name]; ok {
