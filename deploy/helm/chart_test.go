@@ -177,6 +177,9 @@ func objectsOf(all []manifest) objects {
 func (have objects) lend(t *testing.T, spec podSpec) {
 	t.Helper()
 	certificate, key := selfSigned(t)
+	for _, source := range spec.Containers[0].EnvFrom {
+		have.secrets[source.SecretRef.Name] = map[string]string{"HTTPS_PROXY": "http://proxy.example.com:3128"}
+	}
 	for _, v := range spec.Volumes {
 		if name := v.ConfigMap.Name; name != "" && have.configMaps[name] == nil {
 			have.configMaps[name] = map[string]string{"partners.txt": "192.0.2.0/24\n"}
@@ -306,6 +309,7 @@ func TestAChangeOfTheConfigurationRestartsThePodsAndOneOfTheAllowlistDoesNot(t *
 }
 
 func TestWhatIsWrongIsRefusedBeforeAnythingIsInstalled(t *testing.T) {
+	const kafka, workload = "config: {kafka: {brokers: [a:1]}}\n", "azure.workload.identity/use"
 	for wrong, says := range map[string]string{
 		"{}":                               "config.kafka.brokers: is empty; name the brokers",
 		"config: {kafak: {}}":              "kafak",
@@ -314,15 +318,155 @@ func TestWhatIsWrongIsRefusedBeforeAnythingIsInstalled(t *testing.T) {
 		"config: {kafka: {brokers: [a:1]}, instance: one}":       "instance",
 		"config: {kafka: {brokers: [a:1]}, state: {dir: /tmp}}":  "dir",
 		"config: {kafka: {brokers: [a:1]}, http: {}}":            "http",
-		"replicaCount: 3":                      "replicaCount",
-		"image: {tagg: x}":                     "tagg",
-		"terminationGracePeriodSeconds: 5":     "terminationGracePeriodSeconds",
-		"resources: {limits: {memory: 1.5Gi}}": "memory",
+		"replicaCount: 3":                                                                             "replicaCount",
+		"image: {tagg: x}":                                                                            "tagg",
+		"terminationGracePeriodSeconds: 5":                                                            "terminationGracePeriodSeconds",
+		kafka + "resources: {limits: {memory: 1.5Gi}}":                                                "resources.limits.memory: 1.5Gi is no whole number of Mi, Gi, M or G",
+		kafka + "extraEnv: [{name: PRTWATCH_STATE__DIR, value: /tmp}]":                                "extraEnv: has PRTWATCH_STATE__DIR, which the chart sets; take it out",
+		kafka + "extraEnv: [{name: A, value: b}, {name: A, value: c}]":                                "extraEnv: has A twice; keep one of them",
+		kafka + "podLabels: {app.kubernetes.io/name: x}":                                              "podLabels: has app.kubernetes.io/name, which the chart sets; take it out",
+		kafka + "commonLabels: {app.kubernetes.io/component: x}":                                      "commonLabels: has app.kubernetes.io/component, which the chart sets; take it out",
+		kafka + "serviceMonitor: {enabled: true, labels: {helm.sh/chart: x}}":                         "serviceMonitor.labels: has helm.sh/chart, which the chart sets; take it out",
+		kafka + "azureWorkloadIdentity: {enabled: true}\npodLabels: {" + workload + ": x}":            "podLabels: has " + workload + ", which the chart sets; take it out",
 		"config: {kafka: {brokers: [a:1]}}\nallowlist: {files: {a: 192.0.2.1}, existingConfigMap: b}": "allowlist: has both files and existingConfigMap",
 	} {
 		_, err := helm(t, "template", release, chart, "--values", values(t, wrong))
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+// templateOf is the pod's metadata and claims of what has pods.
+type templateOf struct {
+	Replicas int
+	Selector struct {
+		MatchLabels map[string]string `yaml:"matchLabels"`
+	}
+	Template struct {
+		Metadata struct{ Labels map[string]string }
+	}
+	VolumeClaimTemplates []struct {
+		Metadata struct{ Labels map[string]string }
+	} `yaml:"volumeClaimTemplates"`
+}
+
+func TestCommonLabelsAreOnAllThatTheChartMakesButForWhatNobodyMayChange(t *testing.T) {
+	more := values(t, `{commonLabels: {example.com/team: all, release: all}, podLabels: {example.com/team: pods}, serviceMonitor: {enabled: true, labels: {release: prometheus}}}`)
+	kinds := map[string]bool{}
+	for _, m := range render(t, "ci/everything.yaml", more) { // which refuses a label that is there twice
+		kinds[m.Kind] = true
+		labels, want := m.Metadata.Labels, map[string]string{"example.com/team": "all", "release": "all"}
+		switch m.Kind {
+		case "Pod":
+			want["example.com/team"] = "pods"
+		case "ServiceMonitor", "PrometheusRule": // that of the rules is the example's
+			want["release"] = "prometheus"
+		}
+		for name, value := range want {
+			if labels[name] != value {
+				t.Errorf("%s %s: %s is %q, not %q", m.Kind, m.Metadata.Name, name, labels[name], value)
+			}
+		}
+		if m.Kind != "StatefulSet" && m.Kind != "Job" {
+			continue
+		}
+		var spec templateOf
+		if err := m.Spec.Decode(&spec); err != nil {
+			t.Fatal(err)
+		}
+		if got := spec.Template.Metadata.Labels; got["example.com/team"] != "pods" || got["release"] != "all" {
+			t.Errorf("the pods of %s %s have the labels %v", m.Kind, m.Metadata.Name, got)
+		}
+		fixed := []map[string]string{spec.Selector.MatchLabels}
+		for _, claim := range spec.VolumeClaimTemplates {
+			fixed = append(fixed, claim.Metadata.Labels)
+		}
+		for _, labels := range fixed {
+			if labels["release"] != "" || labels["example.com/team"] != "" {
+				t.Errorf("%s %s: %v cannot be changed, and has a label of the user's", m.Kind, m.Metadata.Name, labels)
+			}
+		}
+		for name, value := range spec.Selector.MatchLabels {
+			if spec.Template.Metadata.Labels[name] != value {
+				t.Errorf("%s does not select its own pods: %s is %q", m.Kind, name, spec.Template.Metadata.Labels[name])
+			}
+		}
+	}
+	for _, kind := range []string{"StatefulSet", "Job", "Pod", "Service", "ConfigMap", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"} {
+		if !kinds[kind] {
+			t.Errorf("there is no %s", kind)
+		}
+	}
+}
+
+func TestTheEnvironmentHasEachNameOnceAndTheUsersGoMemoryLimitWins(t *testing.T) {
+	more := values(t, `{resources: {requests: {memory: 1.5Gi}, limits: {cpu: null, memory: 1.5Gi}}, extraEnv: [{name: GOMEMLIMIT, value: 1GiB}, {name: GOMAXPROCS, value: "3"}]}`)
+	env := map[string]string{}
+	for _, v := range podOf(t, render(t, "ci/everything.yaml", more), "StatefulSet").Containers[0].Env {
+		if _, ok := env[v.Name]; ok {
+			t.Errorf("%s is there twice", v.Name)
+		}
+		env[v.Name] = v.Value
+	}
+	if env["GOMEMLIMIT"] != "1GiB" || env["GOMAXPROCS"] != "3" {
+		t.Errorf("the environment is %v", env)
+	}
+}
+
+func TestKeysOfASecretAreTheEnvironmentOfAllPodsAndTheChartsOwnWin(t *testing.T) {
+	all := render(t, "ci/minimal.yaml", values(t, `{topicsJob: {enabled: true}, extraEnvFrom: [{secretRef: {name: prtwatch-env}}]}`))
+	pods := 0
+	for _, m := range all {
+		if !slices.Contains([]string{"StatefulSet", "Job", "Pod"}, m.Kind) {
+			continue
+		}
+		pods++
+		have := objectsOf(all)
+		have.secrets["prtwatch-env"] = map[string]string{"PRTWATCH_KAFKA__SASL__MECHANISM": "PLAIN", "PRTWATCH_KAFKA__SASL__USER": "someone", "PRTWATCH_KAFKA__SASL__PASSWORD": "p", "PRTWATCH_STATE__DIR": "/tmp"}
+		p := newPod(t, m.Metadata.Name+"-0", podIn(t, m), have)
+		out, err := p.run("config", "--config=/etc/prtwatch/config/prtwatch.yaml")
+		if err != nil || !strings.Contains(out, "user: someone ") {
+			t.Errorf("%s %s: %v: %s", m.Kind, m.Metadata.Name, err, out)
+		}
+		if m.Kind == "StatefulSet" && !strings.Contains(out, "  dir: /var/lib/prtwatch ") {
+			t.Errorf("the Secret says where the state is: %s", out)
+		}
+	}
+	if pods != 3 {
+		t.Errorf("there are %d kinds of pods, not 3", pods)
+	}
+}
+
+// The Job comes before an upgrade, beside pods that may be on all nodes.
+func TestTheJobGoesToTheNodesOfThePodsAndDoesNotStayAwayFromThem(t *testing.T) {
+	all := render(t, "ci/everything.yaml")
+	if pods := podOf(t, all, "StatefulSet").Affinity; pods["nodeAffinity"] == nil || pods["podAntiAffinity"] == nil {
+		t.Errorf("the pods' affinity is %v", pods)
+	}
+	for _, kind := range []string{"Job", "Pod"} {
+		if got := podOf(t, all, kind).Affinity; got["nodeAffinity"] == nil || len(got) != 1 {
+			t.Errorf("that of the %s is %v", kind, got)
+		}
+	}
+}
+
+func TestTheServiceHasAnnotationsTheTargetsRelabelingsAndNoPodIsANumberToo(t *testing.T) {
+	for _, m := range render(t, "ci/everything.yaml", values(t, "replicas: 0")) {
+		switch m.Kind {
+		case "Service":
+			if m.Metadata.Annotations["example.com/scrape"] != "true" {
+				t.Errorf("the Service's annotations are %v", m.Metadata.Annotations)
+			}
+		case "ServiceMonitor":
+			if !strings.Contains(m.text, "replacement: west") {
+				t.Errorf("there is no relabeling in %s", m.text)
+			}
+		case "StatefulSet": // docs/kubernetes.md stops all pods so
+			spec := templateOf{Replicas: -1}
+			if err := m.Spec.Decode(&spec); err != nil || spec.Replicas != 0 {
+				t.Errorf("there are %d pods: %v", spec.Replicas, err)
+			}
 		}
 	}
 }

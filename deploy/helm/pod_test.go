@@ -44,6 +44,7 @@ type podSpec struct {
 		FSGroup        uint32                `yaml:"fsGroup"`
 		SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
 	} `yaml:"securityContext"`
+	Affinity   map[string]any
 	Containers []container
 	Volumes    []volume
 }
@@ -53,6 +54,7 @@ type container struct {
 	Image          string
 	Args           []string
 	Env            []envVar
+	EnvFrom        []envSource `yaml:"envFrom"`
 	Ports          []port
 	StartupProbe   probe `yaml:"startupProbe"`
 	LivenessProbe  probe `yaml:"livenessProbe"`
@@ -81,6 +83,12 @@ type envVar struct {
 		} `yaml:"fieldRef"`
 		ResourceFieldRef struct{ Resource string } `yaml:"resourceFieldRef"`
 	} `yaml:"valueFrom"`
+}
+
+type envSource struct {
+	Prefix       string
+	SecretRef    struct{ Name string } `yaml:"secretRef"`
+	ConfigMapRef struct{ Name string } `yaml:"configMapRef"`
 }
 
 type port struct {
@@ -120,6 +128,7 @@ type pod struct {
 	name string
 	spec podSpec
 	root string
+	env  []string // of envFrom
 
 	cmd    *exec.Cmd
 	output *lockedBuffer
@@ -152,6 +161,18 @@ func newPod(t *testing.T, name string, spec podSpec, have objects) *pod {
 		t.Fatal(err)
 	}
 	p.image()
+	for _, source := range spec.Containers[0].EnvFrom {
+		from, ok := have.secrets[source.SecretRef.Name]
+		if source.SecretRef.Name == "" {
+			from, ok = have.configMaps[source.ConfigMapRef.Name]
+		}
+		if !ok {
+			t.Fatalf("envFrom: there is no %+v", source)
+		}
+		for key, value := range from {
+			p.env = append(p.env, source.Prefix+key+"="+value)
+		}
+	}
 	for _, mount := range spec.Containers[0].VolumeMounts {
 		if mount.SubPath != "" {
 			t.Errorf("%s is mounted by subPath, which is never renewed", mount.MountPath)
@@ -279,7 +300,7 @@ func (p *pod) command(args ...string) *exec.Cmd {
 	if len(args) == 0 {
 		args = c.Args
 	}
-	cmd := &exec.Cmd{Path: "/prtwatch", Args: append([]string{"/prtwatch"}, args...), Dir: "/", Env: []string{"HOSTNAME=" + p.name}}
+	cmd := &exec.Cmd{Path: "/prtwatch", Args: append([]string{"/prtwatch"}, args...), Dir: "/", Env: append([]string{"HOSTNAME=" + p.name}, p.env...)}
 	for _, v := range c.Env {
 		value := v.Value
 		switch {

@@ -66,6 +66,9 @@
 {{/* Nine tenths of the memory limit: what is left is for what Go does not count. */}}
 {{- define "prtwatch.goMemoryLimit" -}}
 {{- with dig "limits" "memory" "" .Values.resources }}
+{{- if not (regexMatch "^[0-9]+(Ki|Mi|Gi|k|M|G)?$" .) }}
+{{- fail (printf "resources.limits.memory: %s is no whole number of Mi, Gi, M or G, from which GOMEMLIMIT is worked out; write 1536Mi for 1.5Gi, or set GOMEMLIMIT in extraEnv" .) }}
+{{- end }}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 }}
 {{- $bytes := mul (regexFind "^[0-9]+" .) (get $units (regexReplaceAll "^[0-9]+" . "")) }}
 {{- printf "%dMiB" (div (div (mul $bytes 9) 10) 1048576) }}

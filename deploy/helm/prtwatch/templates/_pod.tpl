@@ -72,6 +72,11 @@ tolerations:
 serviceAccountName: {{ .serviceAccount }}
 restartPolicy: Never
 {{ include "prtwatch.placement" $root }}
+{{- /* Which nodes: as the others. How they stay away from each other is not for this one: it would find no node left. */}}
+{{- with pick $root.Values.affinity "nodeAffinity" }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 containers:
   - name: topics
     image: {{ include "prtwatch.image" $root }}
@@ -80,6 +85,10 @@ containers:
       {{- toYaml .args | nindent 6 }}
     {{- with $root.Values.extraEnv }}
     env:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $root.Values.extraEnvFrom }}
+    envFrom:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     resources:
