@@ -1,6 +1,6 @@
 # prtwatch alone: one static binary, as nobody, in an image without a shell.
 #
-#   docker build -t prtwatch .
+#   docker build -t prtwatch --build-arg VERSION=$(git describe --tags --always --dirty) --build-arg COMMIT=$(git rev-parse HEAD) .
 #   docker run --rm prtwatch demo --for 20s
 #
 # deploy/image/build makes it for both architectures, with a list of what is inside (SBOM).

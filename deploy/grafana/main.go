@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -112,7 +113,7 @@ const chosen = `job="$job", instance=~"$instance"`
 
 // figure is a panel that shows one number.
 func (p panel) figure() *stat.PanelBuilder {
-	b := stat.NewPanelBuilder().Title(p.title).Description(p.about).Unit(p.unit).Datasource(source()).Height(4).Span(4).
+	b := stat.NewPanelBuilder().Title(p.title).Description(p.about).Unit(cmp.Or(p.unit, "none")).Datasource(source()).Height(4).Span(4).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
 		GraphMode(common.BigValueGraphModeNone).ColorMode(common.BigValueColorModeValue)
 	steps := []dashboard.Threshold{{Color: "green"}}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
@@ -79,5 +82,92 @@ func TestPanelsHaveTheirOwnPlacesAndNumbers(t *testing.T) {
 	}
 	if len(board.Panels) < 40 {
 		t.Errorf("only %d panels", len(board.Panels))
+	}
+}
+
+// Grafana's own linter (github.com/grafana/dashboard-linter) is not run; CONTRIBUTING.md says why. This holds the dashboard to the same rules, but for
+// three: a panel whose title says all has no description; one job at a time can be chosen, for an installation is a job; and
+// a figure of now is over five minutes, one of the time shown over $__range.
+func TestDataSourcesUnitsAndQueriesAreAsGrafanasLinterWantsThem(t *testing.T) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type from struct{ Type, UID string }
+	var board struct {
+		Editable bool
+		Panels   []struct {
+			Type, Title string
+			Datasource  from
+			FieldConfig struct{ Defaults struct{ Unit string } }
+			Targets     []struct {
+				Expr       string
+				Datasource from
+			}
+		}
+		Templating struct {
+			List []struct {
+				Name, Type string
+				Query      string
+				Datasource from
+				Refresh    int
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &board); err != nil {
+		t.Fatal(err)
+	}
+	if board.Editable {
+		t.Error("it can be edited, and what is edited is lost")
+	}
+	chosenFrom := from{"prometheus", "${datasource}"}
+	variables := map[string]bool{}
+	for _, v := range board.Templating.List {
+		variables[v.Name+" "+v.Type] = true
+		if v.Type == "datasource" && v.Query != "prometheus" {
+			t.Errorf("variable %s offers data sources of %s", v.Name, v.Query)
+		}
+		if v.Type == "query" && (v.Datasource != chosenFrom || !strings.HasPrefix(v.Query, "label_values(prtwatch_") || v.Refresh != 2) {
+			t.Errorf("variable %s: %+v", v.Name, v)
+		}
+	}
+	if !variables["datasource datasource"] || !variables["job query"] || !variables["instance query"] {
+		t.Errorf("there are only these variables: %v", variables)
+	}
+	metric := regexp.MustCompile(`\b(?:(?:prtwatch|process|go)_\w+|up\b)(\{[^}]*\})?`)
+	span := regexp.MustCompile(`\[([^]]*)\]`)
+	counter := regexp.MustCompile(`(\w*\()?\w+_total\b`)
+	for _, p := range board.Panels {
+		if p.Type == "row" {
+			continue
+		}
+		if p.Title == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource != chosenFrom || len(p.Targets) == 0 {
+			t.Errorf("panel %q: unit %q, data source %v, %d queries", p.Title, p.FieldConfig.Defaults.Unit, p.Datasource, len(p.Targets))
+		}
+		spans := []string{"$__rate_interval"}
+		if p.Type == "stat" {
+			spans = []string{"5m", "$__range"}
+		}
+		for _, target := range p.Targets {
+			found := metric.FindAllStringSubmatch(target.Expr, -1)
+			if target.Datasource != chosenFrom || len(found) == 0 && !strings.Contains(target.Expr, "ALERTS{") {
+				t.Errorf("panel %q: %s of %v", p.Title, target.Expr, target.Datasource)
+			}
+			for _, m := range found {
+				if !strings.Contains(m[1], chosen) {
+					t.Errorf("panel %q: %s is of every job and instance", p.Title, m[0])
+				}
+			}
+			for _, s := range span.FindAllStringSubmatch(target.Expr, -1) {
+				if !slices.Contains(spans, s[1]) {
+					t.Errorf("panel %q: %s is over %s, not %v", p.Title, target.Expr, s[1], spans)
+				}
+			}
+			for _, c := range counter.FindAllStringSubmatch(target.Expr, -1) {
+				if c[1] != "rate(" && c[1] != "increase(" {
+					t.Errorf("panel %q: %s is neither a rate nor an increase", p.Title, c[0])
+				}
+			}
+		}
 	}
 }

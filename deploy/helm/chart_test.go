@@ -633,6 +633,16 @@ func TestRulesAndDashboardAreThoseOfDeploy(t *testing.T) {
 	}
 }
 
+// PrtwatchDown would fire for ever.
+func TestRulesThatWouldNotKnowTheirJobAreRefused(t *testing.T) {
+	for name, refused := range map[string]bool{"detector": true, "prtwatch-eu": false} {
+		_, err := helm(t, "template", release, chart, "--values", "ci/everything.yaml", "--set", "fullnameOverride="+name)
+		if got := err != nil && strings.Contains(err.Error(), "put it into fullnameOverride"); got != refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestCustomResourcesFitTheirDefinitions holds ServiceMonitor and PrometheusRule against the operator's own definitions, which
 // PRTWATCH_TEST_CRDS has; a field that they do not name is an error.
 func TestCustomResourcesFitTheirDefinitions(t *testing.T) {

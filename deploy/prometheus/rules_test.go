@@ -145,8 +145,9 @@ func wantLinks(t *testing.T, page string) {
 	}
 }
 
-// What fires always passes a test that wants it to fire, and what never fires one that wants it not to.
-func TestEachAlertIsTestedWhereItFiresAndWhereNot(t *testing.T) {
+// What fires always passes a test that wants it to fire, and what never fires one that wants it not to. What is recorded is asked for
+// by its name alone.
+func TestEachAlertIsTestedWhereItFiresAndWhereNotAndEachRecord(t *testing.T) {
 	type tests struct {
 		Tests []struct {
 			Expressions []struct {
@@ -160,9 +161,18 @@ func TestEachAlertIsTestedWhereItFiresAndWhereNot(t *testing.T) {
 	decode(t, "day.tests.yml", &day)
 	asked := regexp.MustCompile(`^sum without \(alertname, alertstate\) \(ALERTS\{alertname="(\w+)", alertstate="firing"\}\)$`)
 	type seen struct{ fires, not bool }
-	tested := map[string]seen{}
+	tested, recorded := map[string]seen{}, map[string]bool{}
+	for _, r := range rules(t) {
+		if r.Record != "" {
+			recorded[r.Record] = false
+		}
+	}
 	for _, test := range append(file.Tests, day.Tests...) {
 		for _, e := range test.Expressions {
+			if _, record := recorded[e.Expr]; record && len(e.Samples) > 0 {
+				recorded[e.Expr] = true
+				continue
+			}
 			m := asked.FindStringSubmatch(e.Expr)
 			if m == nil {
 				t.Errorf("a test asks for %s", e.Expr)
@@ -183,8 +193,55 @@ func TestEachAlertIsTestedWhereItFiresAndWhereNot(t *testing.T) {
 		}
 		delete(tested, name)
 	}
+	for name, once := range recorded {
+		if !once {
+			t.Errorf("%s: no test says what is recorded", name)
+		}
+	}
 	for name := range tested {
 		t.Errorf("there is a test of %s, and no such alert", name)
+	}
+}
+
+// A label that no instance has makes a test of a rule say nothing. docs/metrics.md has those that there are: cmd/prtwatch's tests hold
+// its names against an instance.
+func TestSeriesOfTheTestsHaveLabelsThatThereAre(t *testing.T) {
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := regexp.MustCompile(`(\w+)=("[^"]*")`)
+	of := map[string]bool{} // metric, label and, where it is a word that stands for something, value
+	for _, line := range strings.Split(string(page), "\n") {
+		name, labels, _ := strings.Cut(line, "{")
+		for _, l := range label.FindAllStringSubmatch(labels, -1) {
+			of[name+" "+l[1]] = true
+			of[name+" "+l[1]+"="+l[2]] = true
+		}
+	}
+	var file, day struct {
+		Tests []struct {
+			Input []struct{ Series string } `yaml:"input_series"`
+		}
+	}
+	decode(t, "prtwatch.tests.yml", &file)
+	decode(t, "day.tests.yml", &day)
+	for _, test := range append(file.Tests, day.Tests...) {
+		for _, in := range test.Input {
+			name, labels, _ := strings.Cut(in.Series, "{")
+			for _, l := range label.FindAllStringSubmatch(labels, -1) {
+				has := name + " " + l[1]
+				switch l[1] {
+				case "namespace", "job", "instance": // Prometheus adds them
+					continue
+				case "outcome", "reason", "cause", "result", "stage":
+					has += "=" + l[2]
+				}
+				if !of[has] {
+					t.Errorf("%s: docs/metrics.md shows no such label or value: %s", in.Series, l[0])
+				}
+			}
+		}
 	}
 }
 
