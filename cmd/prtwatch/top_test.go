@@ -18,6 +18,8 @@ func TestTopShowsInstancesAndTheLastAlerts(t *testing.T) {
 		two := in.start(t.TempDir())
 		in.settled(2)
 		b.Produce(&kgo.Record{Topic: in.input, Value: []byte(intune("1", "ada@example.com", 0))})
+		running := func(i *instance) float64 { return i.metric(`prtwatch_detect_partitions{state="running"}`) }
+		waitFor(t, "all to be restored", func() bool { return running(one)+running(two) == 6 })
 		waitFor(t, "the alert", func() bool { return one.metric("prtwatch_alerts_total")+two.metric("prtwatch_alerts_total") == 1 })
 		var looks []string
 		if b.Guarded() {
@@ -52,6 +54,7 @@ func TestTopShowsInstancesAndTheLastAlerts(t *testing.T) {
 
 		address := two.address()
 		two.stop()
+		waitFor(t, "the other to have taken all over", func() bool { return running(one) == 6 })
 		got = top(append(urls, "--no-alerts")...)
 		if got.code != exitDone || !strings.Contains(got.stdout, "  1 of 2 ready  ") || !strings.Contains(got.stdout, address+" does not answer since ") || strings.Contains(got.stdout, "ALERT ") {
 			t.Errorf("%+v", got)
