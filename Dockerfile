@@ -8,12 +8,13 @@ ARG GO_IMAGE=golang:1.26-bookworm
 
 # Go compiles for the other architecture itself: nothing is emulated.
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build
+ENV GOMODCACHE=/cache/modules GOCACHE=/cache/build
 WORKDIR /src
 COPY go.mod go.sum ./
-RUN --mount=type=cache,target=/go/pkg/mod go mod download
+RUN --mount=type=cache,target=/cache/modules go mod download
 COPY . .
 ARG VERSION="" COMMIT="" TARGETOS TARGETARCH
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+RUN --mount=type=cache,target=/cache/modules --mount=type=cache,target=/cache/build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
         -ldflags "-s -w -X main.version=$VERSION -X main.commit=$COMMIT" -o /image/prtwatch ./cmd/prtwatch \
     && mkdir -p /image/etc/ssl/certs /image/var/lib/prtwatch \
