@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/prtwatch/prtwatch/cmd/prtwatch/top"
 )
 
 // readyWithin is how long /readyz may take: it answers from memory.
@@ -39,9 +40,13 @@ that could ask; Kubernetes asks by itself.`,
 func (p *program) askReady(ctx context.Context, listen string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(listen)+"/readyz", nil)
+	base, err := top.ParseURL(listen)
 	if err != nil {
-		return wrong(fmt.Errorf("http.listen: %s: %w; give host:port of this machine", listen, err))
+		return wrong(fmt.Errorf("http.listen: %s: %w", listen, err))
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
+	if err != nil {
+		return fmt.Errorf("asking %s: %w", base, err)
 	}
 	response, err := http.DefaultTransport.RoundTrip(request) // no redirects, and no other host's
 	if err != nil {
@@ -58,16 +63,4 @@ func (p *program) askReady(ctx context.Context, listen string) error {
 	}
 	_, err = p.stdout.Write(answer)
 	return quietPipe(err)
-}
-
-// dialable is where one connects to who listens there: an address of every interface is none.
-func dialable(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
 }

@@ -1,6 +1,6 @@
 // Package top shows what instances do at a glance: it asks each for /metrics and /readyz, reads the last alerts, and draws
-// both on a terminal or prints them once. It owns what is made of two readings of an instance (figures.go), the lines of a
-// frame (frame.go) and the terminal (screen.go). It must never know how the figures come about: it has the names of metrics
+// both on a terminal or prints them once. It owns what is made of two readings of an instance (reading.go, instance.go), the last
+// alerts (tail.go), the lines of a frame (frame.go) and the terminal (screen.go). It must never know how the figures come about: it has the names of metrics
 // and nothing else of the instances.
 //
 // Start at Run.
