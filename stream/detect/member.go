@@ -63,10 +63,7 @@ type member struct {
 	signIn   detector.SignIn // reused
 	fenced   bool            // another process took our name: there is nothing to leave
 	fencings kafka.Fencings
-	// id is the one that the client was seen to have last, where the protocol is Consumer, and ids are those that
-	// it had before, and whether the group still has to be told that they are over.
-	id  string
-	ids map[string]bool
+	ids      memberIDs
 	// takeovers is how often it has taken its name from another process since it started.
 	takeovers int
 
@@ -87,7 +84,6 @@ func newMember(cfg Config, deps Deps, number int) *member {
 		log:     deps.Log.With("member", number),
 		roster:  newRoster(),
 		running: make(map[int32]*assignment),
-		ids:     make(map[string]bool),
 		marks:   make(map[int32]mark),
 		turn:    make(chan struct{}, 1),
 		fatal:   make(chan error, 1),
@@ -180,7 +176,7 @@ func (m *member) open() error {
 		kgo.OnPartitionsLost(m.lost),
 		kgo.OnOffsetsFetched(m.fetched),
 		kgo.AdjustFetchOffsetsFn(m.adjust),
-		kgo.WithHooks(steps{m.roster}),
+		kgo.WithHooks(&steps{roster: m.roster, ids: &m.ids}),
 	)
 	if m.cfg.GroupProtocol == Consumer {
 		opts = append(opts, kgo.ServerSideBalancer())
@@ -192,9 +188,8 @@ func (m *member) open() error {
 	}
 	m.client = client
 	m.hangUp = func() {
-		m.look(client)
-		m.is("")
 		hangUp()
+		m.ids.is("")
 	}
 	return nil
 }
@@ -379,7 +374,6 @@ func (m *member) poll(ctx context.Context, wait time.Duration) error {
 		ctx, cancel = m.roster.pollContext(ctx, wait)
 		defer cancel()
 	}
-	m.look(m.client)
 	fetches := m.client.PollRecords(ctx, min(pollRecords, m.work.pace.records-m.work.records))
 	for _, failed := range fetches.Errors() {
 		if err := m.fetchError(failed); err != nil {

@@ -89,7 +89,7 @@ func (s *Stage) leave(ctx context.Context, client *kgo.Client, admin *kadm.Clien
 		if m.fenced {
 			return
 		}
-		if m.cfg.GroupProtocol != Consumer || m.untold() { // else it has said goodbye
+		if m.cfg.GroupProtocol != Consumer || len(m.ids.untold()) > 0 { // else it has said goodbye
 			names = append(names, m.name)
 		}
 	}
@@ -105,18 +105,12 @@ func (s *Stage) leave(ctx context.Context, client *kgo.Client, admin *kadm.Clien
 
 // goodbye ends what sessions the group may still have of us under the consumer protocol.
 func (m *member) goodbye(ctx context.Context, client *kgo.Client) {
-	if m.cfg.GroupProtocol != Consumer {
-		return
-	}
-	for id, untold := range m.ids {
-		if !untold {
-			continue
-		}
+	for _, id := range m.ids.untold() {
 		if err := m.depart(ctx, client, m.name, id); err != nil {
 			m.log.Debug("leaving the group", "member_id", id, "error", err)
 			continue
 		}
-		m.ids[id] = false
+		m.ids.told(id)
 	}
 }
 
@@ -126,38 +120,64 @@ const manyTakeovers = 5
 // manyIDs is how many ids are kept of sessions that the group was told of.
 const manyIDs = 16
 
-// look notes the id of a session. Its client makes it up, and another one where the group refuses that: of a
-// join whose answer was lost the group knows the first.
-func (m *member) look(client *kgo.Client) {
-	if m.cfg.GroupProtocol == Consumer {
-		id, _ := client.GroupMetadata()
-		m.is(id)
+// memberIDs are the ids under which the group may know a member of the consumer protocol. Its client makes them up,
+// and another one where the group refuses that: of a join whose answer was lost the group knows the first. The
+// client's hook writes them down as they are sent, for the group may know what the member never came to see.
+type memberIDs struct {
+	mu struct {
+		sync.Mutex
+		current string          // empty where it has none
+		past    map[string]bool // whether the group has yet to be told that it is over
 	}
 }
 
 // is notes that the member is known by id from now on, by none where that is empty, and no longer by the one of
 // before.
-func (m *member) is(id string) {
-	if id == m.id {
+func (i *memberIDs) is(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	past := i.mu.current
+	if id == past {
 		return
 	}
-	if m.id != "" {
-		if len(m.ids) >= manyIDs {
-			maps.DeleteFunc(m.ids, func(_ string, untold bool) bool { return !untold })
-		}
-		m.ids[m.id] = true
+	i.mu.current = id
+	if past == "" {
+		return
 	}
-	m.id = id
+	if len(i.mu.past) >= manyIDs {
+		maps.DeleteFunc(i.mu.past, func(_ string, untold bool) bool { return !untold })
+	}
+	if i.mu.past == nil {
+		i.mu.past = make(map[string]bool)
+	}
+	i.mu.past[past] = true
 }
 
-// untold reports whether the group has yet to be told of the end of a session.
-func (m *member) untold() bool {
-	for _, untold := range m.ids {
+// has reports whether an id is or was the member's.
+func (i *memberIDs) has(id string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, past := i.mu.past[id]
+	return past || id == i.mu.current
+}
+
+// untold returns those that are over, of which the group has yet to be told.
+func (i *memberIDs) untold() (ids []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for id, untold := range i.mu.past {
 		if untold {
-			return true
+			ids = append(ids, id)
 		}
 	}
-	return false
+	return ids
+}
+
+// told notes that the group knows that an id is over.
+func (i *memberIDs) told(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.mu.past[id] = false
 }
 
 // depart has the group forget a member id that has a name; it is no error where it has none any
@@ -188,8 +208,7 @@ func (m *member) taken() bool {
 	if err != nil || !held {
 		return false // as far as anyone can tell
 	}
-	m.look(m.client)
-	if _, past := m.ids[id]; !past && id != m.id {
+	if !m.ids.has(id) {
 		if m.roster.known() || m.takeovers == manyTakeovers {
 			return true
 		}

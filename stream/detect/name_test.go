@@ -313,6 +313,73 @@ func TestAnIdThatTheClientGaveUpIsNoTwin(t *testing.T) {
 	}
 }
 
+// The same while the member waits for its transaction to end: of three ids that follow one another meanwhile, the
+// group knows the second.
+func TestAnIdThatTheMemberNeverSawIsNoTwin(t *testing.T) {
+	b := brokertest.Fake(t)
+	h, cluster := newHouse(t, b), b.Embedded().Cluster
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	var ending, byHand atomic.Bool
+	var joins atomic.Int64
+	third := make(chan struct{})
+	cluster.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
+		ending.Store(true)
+		cluster.SleepControl(func() {
+			select {
+			case <-third:
+			case <-t.Context().Done():
+			}
+		})
+		return nil, nil, false
+	})
+	cluster.ControlKey(int16(kmsg.ConsumerGroupHeartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		beat := *request.(*kmsg.ConsumerGroupHeartbeatRequest)
+		if !ending.Load() || byHand.Load() || beat.MemberEpoch < 0 {
+			return nil, nil, false
+		}
+		response := request.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
+		if beat.MemberEpoch > 0 {
+			response.ErrorCode = kerr.FencedMemberEpoch.Code
+			return response, nil, joins.Load() == 0
+		}
+		response.ErrorCode = kerr.StaleMemberEpoch.Code
+		switch joins.Add(1) {
+		case 1:
+			beat.MemberEpoch = -1 // the group forgets the first
+		case 2: // and takes the second in
+		case 3:
+			close(third)
+			return nil, nil, false
+		default:
+			return nil, nil, false
+		}
+		cluster.SleepControl(func() {
+			byHand.Store(true)
+			defer byHand.Store(false)
+			if _, err := beat.RequestWith(t.Context(), b.Client()); err != nil {
+				t.Error(err)
+			}
+		})
+		return response, nil, true
+	})
+	one := h.start("one", t.TempDir(), speaking(detect.Consumer), func(c *detect.Config, _ *detect.Deps) { c.Members = 1 })
+	h.until("the third to ask", func() bool {
+		select {
+		case <-third:
+			return true
+		default:
+			return false
+		}
+	})
+	h.produce(signIn("thief", ada, "203.0.113.9", "64511", 1))
+	h.judged()
+	h.wantAlerts("first", "thief")
+	if err := one.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The broker answers a JoinGroup when the whole group has joined. Who stops while it waits for
 // that is not in the group any more, or the rest would wait for it.
 func TestWhoStopsWhileItJoinsLeavesNothingInTheGroup(t *testing.T) {
