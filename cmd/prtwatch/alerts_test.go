@@ -43,6 +43,7 @@ var scenes = []struct {
 	{"no sign-ins can be read", []string{"PrtwatchLagUnknown"}, (*scene).signInsHeld},
 	{"the format changes", []string{"PrtwatchDeadLetters", "PrtwatchUnreadable"}, (*scene).unreadable},
 	{"the coordinator takes no member", []string{"PrtwatchNobodySplits", "PrtwatchNotReady"}, (*scene).notJoined},
+	{"somebody else is in the detecting group", []string{"PrtwatchNobodyJudges"}, (*scene).stranger},
 	{"the brokers take no offsets", []string{"PrtwatchTransactionsAborting", "PrtwatchCommitErrors"}, (*scene).refused},
 	{"an instance comes and goes", []string{"PrtwatchRebalancing"}, (*scene).restless},
 	{"the allowlist is damaged", []string{"PrtwatchAllowlistNotCurrent"}, (*scene).allowlist},
@@ -275,6 +276,17 @@ func (s *scene) notJoined() {
 	i := s.start(s.t.TempDir())
 	s.w.watch(s.job, i)
 	s.calm()
+}
+
+// stranger has somebody in the detecting group who shares partitions out in another way, so that no member of ours is taken.
+func (s *scene) stranger() {
+	client := s.b.Client(kgo.ConsumerGroup(s.b.Name("detect")), kgo.ConsumeTopics(s.signs), kgo.Balancers(kgo.RangeBalancer()), kgo.DisableAutoCommit())
+	s.feed(50, time.Now)
+	i := s.start(s.t.TempDir(), "--only", "split")
+	s.w.watch(s.job, i)
+	waitFor(s.t, "somebody to read sign-ins", func() bool { return client.PollFetches(s.t.Context()).NumRecords() > 0 })
+	s.calm()
+	s.w.watch(s.job, s.start(s.t.TempDir(), "--only", "detect"))
 }
 
 func (s *scene) refused() {

@@ -41,9 +41,9 @@ type Metrics struct {
 	deadLetters        prometheus.Counter
 	retention          *prometheus.GaugeVec // of no label; without a value until it is known
 
-	stage              atomic.Pointer[Stage] // what the collector looks into; set by New
-	partitions, lagAge *prometheus.Desc
-	learned            struct {
+	stage                   atomic.Pointer[Stage] // what the collector looks into; set by New
+	partitions, all, lagAge *prometheus.Desc
+	learned                 struct {
 		sync.Mutex
 		at map[int32]time.Time // when the lag of a running partition was last learned, or began to be waited for
 	}
@@ -94,7 +94,8 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "prtwatch_signins_retention_seconds", Help: "How long the sign-ins topic keeps a sign-in, as it was at the start; +Inf is for ever.",
 		}, nil),
 		partitions: prometheus.NewDesc("prtwatch_detect_partitions", "Partitions of this instance, by what is done with them.", []string{"state"}, nil),
-		lagAge:     prometheus.NewDesc("prtwatch_detect_lag_age_seconds", "Age of the oldest lag figure of the partitions that are judged here; 0 where none is.", nil, nil),
+		all:        prometheus.NewDesc("prtwatch_signins_partitions", "Partitions of the sign-ins topic (topics.partitions): where all are judged, so many run, over all instances.", nil, nil),
+		lagAge:     prometheus.NewDesc("prtwatch_detect_lag_age_seconds", "Age of the oldest lag figure of the partitions that are judged here; absent where none is.", nil, nil),
 	}
 	m.learned.at = make(map[int32]time.Time)
 	for outcome := range detector.Alerted + 1 {
@@ -121,6 +122,7 @@ func (m *Metrics) watch(s *Stage) { m.stage.Store(s) }
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.partitions
+	ch <- m.all
 	ch <- m.lagAge
 }
 
@@ -129,11 +131,14 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	var phases [len(phaseNames)]int
 	if s := m.stage.Load(); s != nil {
 		phases = s.phases()
+		ch <- prometheus.MustNewConstMetric(m.all, prometheus.GaugeValue, float64(s.deps.Topics.Partitions))
 	}
 	for phase, n := range phases {
 		ch <- prometheus.MustNewConstMetric(m.partitions, prometheus.GaugeValue, float64(n), phaseNames[phase])
 	}
-	ch <- prometheus.MustNewConstMetric(m.lagAge, prometheus.GaugeValue, m.oldestLag(time.Now()).Seconds())
+	if age, ok := m.oldestLag(time.Now()); ok {
+		ch <- prometheus.MustNewConstMetric(m.lagAge, prometheus.GaugeValue, age.Seconds())
+	}
 }
 
 // kept notes how long the sign-ins topic keeps a sign-in: negative is for ever, 0 is not known.
@@ -161,14 +166,15 @@ func (m *Metrics) learn(partition int32, at time.Time) {
 	m.learned.at[partition] = at
 }
 
-// oldestLag returns how long ago the lag was learned of the partition of which that is longest ago.
-func (m *Metrics) oldestLag(now time.Time) (age time.Duration) {
+// oldestLag returns how long ago the lag was learned of the partition of which that is longest ago, and false where
+// none is judged here.
+func (m *Metrics) oldestLag(now time.Time) (age time.Duration, ok bool) {
 	m.learned.Lock()
 	defer m.learned.Unlock()
 	for _, at := range m.learned.at {
 		age = max(age, now.Sub(at))
 	}
-	return age
+	return age, len(m.learned.at) > 0
 }
 
 // lag notes how far a partition is behind.

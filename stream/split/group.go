@@ -162,6 +162,7 @@ var errThrownOut = errors.New("the group had thrown this member out")
 // again at once the client tells no loss, and another may have split and committed on. So what we have is
 // let go, and read anew from what is committed.
 func (s *Splitter) assigned(_ context.Context, group *kgo.Client, _ map[string][]int32) {
+	s.deps.Metrics.rebalances.Inc()
 	member, _ := group.GroupMetadata()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -46,7 +46,7 @@ func (s *Splitter) message(j job, now time.Time) {
 	fault.Pass(fault.SplitProduced)
 	m.messages.Inc()
 	m.bytes.Add(float64(len(raw.Value)))
-	m.signIns.Add(float64(signIns))
+	m.signIns.WithLabelValues(raw.Topic).Add(float64(signIns))
 	m.skipped.Add(float64(skipped))
 	m.age.Observe(now.Sub(raw.Timestamp).Seconds())
 }

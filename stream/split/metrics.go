@@ -13,10 +13,11 @@ import (
 
 // Metrics counts what a Splitter does. No label ever holds a user.
 type Metrics struct {
-	signIns, messages, bytes, skipped, ticks, commitErrors prometheus.Counter
-	unreadable                                             *prometheus.CounterVec // by reason
-	age                                                    prometheus.Histogram
-	deadLetters                                            prometheus.Counter
+	messages, bytes, skipped, ticks, commitErrors, rebalances prometheus.Counter
+	signIns                                                   *prometheus.CounterVec // by topic
+	unreadable                                                *prometheus.CounterVec // by reason
+	age                                                       prometheus.Histogram
+	deadLetters                                               prometheus.Counter
 
 	splitter                                 atomic.Pointer[Splitter] // what the collector looks into; set by New
 	active, lag, lagAge, waits, waited, last *prometheus.Desc
@@ -33,7 +34,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return prometheus.NewDesc("prtwatch_split_"+name, help, labels, nil)
 	}
 	m := &Metrics{
-		signIns:      counter("sign_ins_total", "Sign-ins written to the sign-ins topic."),
+		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "prtwatch", Subsystem: "split",
+			Name: "sign_ins_total", Help: "Sign-ins written to the sign-ins topic, by the topic of the input that they came from.",
+		}, []string{"topic"}),
+		rebalances:   counter("rebalances_total", "Group generations that the splitter has seen."),
 		messages:     counter("messages_total", "Input messages split."),
 		bytes:        counter("bytes_total", "Bytes of the input messages split, uncompressed."),
 		skipped:      counter("skipped_total", "Records of other categories, which share the input."),
@@ -58,14 +63,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		waited: desc("merge_wait_seconds_total", "Time in which nothing was split because a partition with more to come was waited for."),
 		last:   desc("last_signin_timestamp_seconds", "Arrival of the newest message with a sign-in that was split; before the first, when this instance began to read the input. Absent while it stands by."),
 	}
-	reg.MustRegister(m.unreadable, m.age, m)
+	reg.MustRegister(m.signIns, m.unreadable, m.age, m)
 	for _, reason := range entra.Reasons() {
 		m.unreadable.WithLabelValues(reason)
 	}
 	return m
 }
 
-func (m *Metrics) watch(s *Splitter) { m.splitter.Store(s) }
+// watch has the metrics show what a splitter does. Of a topic that brings nothing from the beginning it is seen that it does.
+func (m *Metrics) watch(s *Splitter) {
+	for _, topic := range s.deps.InputTopics {
+		m.signIns.WithLabelValues(topic)
+	}
+	m.splitter.Store(s)
+}
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {

@@ -1,6 +1,7 @@
 package split
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -75,5 +76,30 @@ func TestADeadLetterThatIsNotAcknowledgedIsNotCounted(t *testing.T) {
 	}
 	if letters := count(r.deps.Metrics.deadLetters); letters != 0 {
 		t.Errorf("%v dead letters", letters)
+	}
+}
+
+// Of two hubs one may fall silent, and one may never have said anything: each is counted by itself, from the beginning.
+func TestSignInsAreCountedByTheTopicThatTheyCameFrom(t *testing.T) {
+	h := newHub(t, brokertest.Fake(t), 1)
+	silent := h.another()
+	r := h.run()
+	h.b.Produce(h.record(0, 1, message("ada@example.com/1", "ada@example.com/2")))
+	h.drained()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(r.deps.Metrics.signIns)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := make(map[string]float64)
+	for _, m := range families[0].GetMetric() {
+		counted[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+	}
+	if want := map[string]float64{h.raw: 2, silent: 0}; !maps.Equal(counted, want) {
+		t.Errorf("counted %v, want %v", counted, want)
+	}
+	if n := count(r.deps.Metrics.rebalances); n < 1 {
+		t.Errorf("%v rebalances, though it joined", n)
 	}
 }
