@@ -57,7 +57,8 @@ func build() (dashboard.Dashboard, error) {
 		Timezone("browser").
 		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
 		WithVariable(labels("job", "Job", "label_values(prtwatch_build_info, job)")).
-		WithVariable(labels("instance", "Instance", `label_values(prtwatch_build_info{job="$job"}, instance)`).
+		WithVariable(labels("namespace", "Namespace", `label_values(prtwatch_build_info{job="$job"}, namespace)`)).
+		WithVariable(labels("instance", "Instance", `label_values(prtwatch_build_info{job="$job", namespace=~"$namespace"}, instance)`).
 			Multi(true).IncludeAll(true).AllValue(".*").Current(all()))
 	id := uint32(0)
 	next := func() uint32 { id++; return id }
@@ -95,7 +96,7 @@ func source() common.DataSourceRef {
 	return common.DataSourceRef{Type: &kind, Uid: &uid}
 }
 
-// targets adds the panel's queries to it. In a query, # stands for the choice of job and instances.
+// targets adds the panel's queries to it. In a query, # stands for the choice of job, namespace and instances.
 func (p panel) targets(add func(*prometheus.DataqueryBuilder)) {
 	for i, q := range p.queries {
 		expr := strings.NewReplacer("{#}", "{"+chosen+"}", "#", chosen).Replace(q.expr)
@@ -109,7 +110,10 @@ func (p panel) targets(add func(*prometheus.DataqueryBuilder)) {
 	}
 }
 
-const chosen = `job="$job", instance=~"$instance"`
+// chosen are the instances of one installation, which is a job in a namespace, as it is to the rules. There is no choice of all namespaces: Grafana
+// would begin with it, and two installations would be added up. Where instances have no such label there is nothing to choose
+// from, the variable is empty (MultiValueVariable of @grafana/scenes), and to Prometheus that is who has no such label.
+const chosen = `job="$job", namespace=~"$namespace", instance=~"$instance"`
 
 // figure is a panel that shows one number.
 func (p panel) figure() *stat.PanelBuilder {

@@ -62,8 +62,8 @@ var rows = []row{
 		{title: "Judged within, of 99 in 100", about: "From arrival in the raw topic to the commit.", unit: "s", stat: true, bad: 1, queries: []query{
 			{`histogram_quantile(0.99, sum by (le) (rate(prtwatch_signin_age_seconds_bucket{#}[5m])))`, ""},
 		}},
-		{title: "prtwatch's alerts that fire", about: "Of deploy/prometheus/prtwatch.rules.yml; docs/runbooks says what to do.", stat: true, bad: 1, queries: []query{
-			{`count(ALERTS{alertname=~"Prtwatch.*", alertstate="firing"}) or vector(0)`, ""},
+		{title: "prtwatch's alerts that fire", about: "Of this installation, or of none that is known. The rules are deploy/prometheus/prtwatch.rules.yml; docs/runbooks says what to do.", stat: true, bad: 1, queries: []query{
+			{`count(ALERTS{alertname=~"Prtwatch.*", alertstate="firing", job="$job", namespace=~"$namespace"} or ALERTS{alertname=~"Prtwatch.*", alertstate="firing", job=""}) or vector(0)`, ""},
 		}},
 		{title: "Sign-ins a second", unit: "short", stat: true, queries: []query{{`sum(rate(prtwatch_signins_judged_total{#}[5m]))`, ""}}},
 		{title: "Alerts in this time", stat: true, queries: []query{{`sum(increase(prtwatch_alerts_total{#}[$__range]))`, ""}}},

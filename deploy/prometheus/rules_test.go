@@ -272,7 +272,7 @@ func TestEachQueryCanBeParsed(t *testing.T) {
 		Expr   string `yaml:"expr"`
 	}
 	var all []recorded
-	for i, q := range slices.Concat(panels(t), written(t)) {
+	for i, q := range slices.Concat(panels(t, "security"), written(t)) {
 		all = append(all, recorded{fmt.Sprint("q:", i), q})
 	}
 	if len(all) < 80 {
@@ -289,8 +289,52 @@ func TestEachQueryCanBeParsed(t *testing.T) {
 	promtool(t, "check", "rules", name)
 }
 
+// Three installations have the chart's job: of two namespaces, and of none. That each query asks for what is chosen, the tests of deploy/grafana hold.
+func TestTheDashboardAddsNoTwoInstallationsUp(t *testing.T) {
+	type series struct {
+		Series string `yaml:"series"`
+		Values string `yaml:"values"`
+	}
+	type sample struct {
+		Labels string `yaml:"labels"`
+		Value  int    `yaml:"value"`
+	}
+	type ask struct {
+		Expr    string   `yaml:"expr"`
+		At      string   `yaml:"eval_time"`
+		Samples []sample `yaml:"exp_samples"`
+	}
+	have := []series{{`ALERTS{alertname="PrtwatchDown", alertstate="firing"}`, "1"}} // which no instance is known to, and so no job
+	for _, of := range []string{`job="prtwatch", namespace="security"`, `job="prtwatch", namespace="another"`, `job="prtwatch"`, `job="another", namespace="security"`} {
+		have = append(have, series{`up{instance="192.0.2.1:9187", ` + of + `}`, "1"}, series{`ALERTS{alertname="PrtwatchLate", alertstate="firing", ` + of + `}`, "1"})
+	}
+	var asks []ask
+	for _, namespace := range []string{"security", "another", ""} {
+		for _, q := range panels(t, namespace) {
+			switch {
+			case strings.HasPrefix(q, "sum(up{"):
+				asks = append(asks, ask{q, "0m", []sample{{"{}", 1}}})
+			case strings.Contains(q, "ALERTS{"):
+				asks = append(asks, ask{q, "0m", []sample{{"{}", 2}}})
+			}
+		}
+	}
+	if len(asks) != 6 {
+		t.Fatalf("%d queries, not two for each installation", len(asks))
+	}
+	text, err := yaml.Marshal(map[string]any{"tests": []any{map[string]any{"interval": "1m", "input_series": have, "promql_expr_test": asks}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "dashboard.tests.yml")
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "test", "rules", name)
+}
+
 // panels are the dashboard's queries, with values for its variables.
-func panels(t *testing.T) (queries []string) {
+func panels(t *testing.T, namespace string) (queries []string) {
 	t.Helper()
 	text, err := os.ReadFile(dashboard)
 	if err != nil {
@@ -311,7 +355,7 @@ func panels(t *testing.T) (queries []string) {
 			t.Errorf("panel %q has no query", p.Title)
 		}
 		for _, target := range p.Targets {
-			queries = append(queries, strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h", "$job", "prtwatch", "$instance", ".*").Replace(target.Expr))
+			queries = append(queries, strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h", "$job", "prtwatch", "$namespace", namespace, "$instance", ".*").Replace(target.Expr))
 		}
 	}
 	return queries

@@ -35,6 +35,10 @@ func TestEveryProblemOfAClusterIsNamedAtOnce(t *testing.T) {
 		"SASL is off":   {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{User: "u"}}, []string{`input.sasl.mechanism: "": SASL is off`}},
 		"OAUTHBEARER":   {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "OAUTHBEARER"}}, []string{`input.sasl.token_url: "": `, `input.sasl.user: "": `, `input.sasl.password: "": `}},
 		"no login":      {kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "PLAIN"}}, []string{`input.sasl.user: "": `, `input.sasl.password: "": `}},
+		"an endpoint that is not asked": {
+			kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "PLAIN", User: "u", Password: password, TokenCAFile: "ca.pem"}},
+			[]string{"input.sasl.token_ca_file: ca.pem: it belongs to OAUTHBEARER"},
+		},
 		"two passwords": {
 			kafka.Cluster{Brokers: []string{"b:1"}, SASL: kafka.SASL{Mechanism: "PLAIN", User: "u", Password: password, PasswordFile: empty}},
 			[]string{"input.sasl.password_file: " + empty + ": there is a password too"},

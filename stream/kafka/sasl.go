@@ -18,6 +18,7 @@ type SASL struct {
 	PasswordFile string `koanf:"password_file"` // read for every connection, so that it may be renewed
 	Azure        bool   `koanf:"azure"`         // OAUTHBEARER with a token of Entra ID, by azidentity's default chain
 	TokenURL     string `koanf:"token_url"`     // OAUTHBEARER with a token of this endpoint, by client credentials
+	TokenCAFile  string `koanf:"token_ca_file"` // who may sign that endpoint's certificate, PEM; empty: whom the system trusts
 	Scope        string `koanf:"scope"`         // what a token is asked for; with azure: default https://NAMESPACE/.default
 }
 
@@ -47,7 +48,7 @@ func (s SASL) validate(report func(key, value, remedy string)) {
 	for _, foreign := range []struct {
 		key, value string
 		set        bool
-	}{{"azure", "true", s.Azure}, {"token_url", s.TokenURL, s.TokenURL != ""}, {"scope", s.Scope, s.Scope != ""}} {
+	}{{"azure", "true", s.Azure}, {"token_url", s.TokenURL, s.TokenURL != ""}, {"token_ca_file", s.TokenCAFile, s.TokenCAFile != ""}, {"scope", s.Scope, s.Scope != ""}} {
 		if foreign.set {
 			report("sasl."+foreign.key, foreign.value, "it belongs to OAUTHBEARER; set sasl.mechanism to that, or leave this away")
 		}

@@ -63,14 +63,11 @@ func (t TLS) dial(ctx context.Context, network, address string) (net.Conn, error
 func (t TLS) config() (*tls.Config, *Problem) {
 	config := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
 	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, unreadable("tls.ca_file", t.CAFile, err)
+		pool, problem := readAuthorities("tls.ca_file", t.CAFile)
+		if problem != nil {
+			return nil, problem
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &Problem{"tls.ca_file", t.CAFile, "there is no PEM certificate in it"}
-		}
+		config.RootCAs = pool
 	}
 	if t.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
@@ -81,6 +78,19 @@ func (t TLS) config() (*tls.Config, *Problem) {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	}
 	return config, nil
+}
+
+// readAuthorities returns who a file says may sign certificates.
+func readAuthorities(key, file string) (*x509.CertPool, *Problem) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, unreadable(key, file, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, &Problem{key, file, "there is no PEM certificate in it"}
+	}
+	return pool, nil
 }
 
 // unreadable is the problem of a file that a key names.

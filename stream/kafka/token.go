@@ -2,6 +2,8 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -27,6 +29,9 @@ type tokenSource func(context.Context) (string, error)
 func (s SASL) tokens(brokers []string) (tokenSource, error) {
 	if s.Azure {
 		return s.azureTokens(brokers)
+	}
+	if _, problem := s.endpoint(); problem != nil {
+		return nil, problem
 	}
 	return s.endpointTokens(), nil
 }
@@ -72,21 +77,52 @@ func (s SASL) azureScope(brokers []string) string {
 }
 
 // endpointTokens takes tokens from an OAuth 2.0 token endpoint by client credentials (RFC 6749,
-// 4.4). The secret's file is read for each.
+// 4.4). The secret's file is read for each, and that of the endpoint's authorities.
 func (s SASL) endpointTokens() tokenSource {
-	client := &http.Client{Timeout: tokenWithin}
 	return reused(func(ctx context.Context) (*oauth2.Token, error) {
 		secret, problem := s.password()
 		if problem != nil {
 			return nil, problem
 		}
+		client, problem := s.endpoint()
+		if problem != nil {
+			return nil, problem
+		}
+		defer client.CloseIdleConnections()
 		config := clientcredentials.Config{ClientID: s.User, ClientSecret: string(secret), TokenURL: s.TokenURL, Scopes: strings.Fields(s.Scope)}
 		token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
+		if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+			return nil, s.untrusted()
+		}
 		if err != nil {
 			return nil, &Problem{"sasl.token_url", s.TokenURL, "it gave no token to " + s.User + ": " + secret.without(refusal(err))}
 		}
 		return token, nil
 	})
+}
+
+// endpoint is how the token endpoint is spoken to. A redirect is not followed: 307 and 308 would have the secret sent
+// on, to any host.
+func (s SASL) endpoint() (*http.Client, *Problem) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.TokenCAFile != "" {
+		pool, problem := readAuthorities("sasl.token_ca_file", s.TokenCAFile)
+		if problem != nil {
+			return nil, problem
+		}
+		transport.TLSClientConfig.RootCAs = pool
+	}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: transport, CheckRedirect: stay, Timeout: tokenWithin}, nil
+}
+
+// untrusted is the problem of an endpoint whose certificate is signed by somebody else.
+func (s SASL) untrusted() *Problem {
+	if s.TokenCAFile == "" {
+		return &Problem{"sasl.token_ca_file", `""`, "the certificate of " + s.TokenURL + " is signed by nobody whom the system trusts; name a file of who signs it"}
+	}
+	return &Problem{"sasl.token_ca_file", s.TokenCAFile, "the certificate of " + s.TokenURL + " is signed by none that it holds"}
 }
 
 // reused keeps a token until it is about to end. Connections ask one at a time.
@@ -122,8 +158,19 @@ func refusal(err error) string {
 		return said.ErrorCode + ": " + inOneLine(errors.New(said.ErrorDescription))
 	case said.ErrorCode != "":
 		return said.ErrorCode
+	case said.Response.StatusCode/100 == 3:
+		return "it answered " + said.Response.Status + elsewhere(said.Response) + ", which is not followed; name the endpoint itself"
 	}
 	return "it answered " + said.Response.Status
+}
+
+// elsewhere is where an answer points to, without what may be secret in it.
+func elsewhere(answer *http.Response) string {
+	to, err := answer.Location()
+	if err != nil {
+		return ""
+	}
+	return " to " + (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
 }
 
 // inOneLine is the text of an error that explains itself at length.
@@ -133,7 +180,7 @@ func inOneLine(err error) string { return strings.Join(strings.Fields(err.Error(
 func (s SASL) validateOAuth(report func(key, value, remedy string)) {
 	if s.Azure {
 		for _, unused := range []struct{ key, value string }{
-			{"user", s.User}, {"password", string(s.Password)}, {"password_file", s.PasswordFile}, {"token_url", s.TokenURL},
+			{"user", s.User}, {"password", string(s.Password)}, {"password_file", s.PasswordFile}, {"token_url", s.TokenURL}, {"token_ca_file", s.TokenCAFile},
 		} {
 			if unused.value != "" { // which may be a secret, or hold one
 				report("sasl."+unused.key, "set", "sasl.azure finds its identity by itself (AZURE_CLIENT_ID names one of several); leave this away")
@@ -153,6 +200,11 @@ func (s SASL) validateOAuth(report func(key, value, remedy string)) {
 		report("sasl.token_url", s.TokenURL, "write it like https://login.example.com/oauth2/token")
 	case at.Scheme != "https" && !loopback(at.Hostname()):
 		report("sasl.token_url", s.TokenURL, "the secret would go over the network in the clear; use https")
+	}
+	if s.TokenCAFile != "" && at != nil && at.Scheme == "http" {
+		report("sasl.token_ca_file", s.TokenCAFile, "sasl.token_url is http; write it with https, or leave this away")
+	} else if _, problem := s.endpoint(); problem != nil {
+		report(problem.Key, problem.Value, problem.Remedy)
 	}
 	s.validateLogin("the client's id", report)
 }

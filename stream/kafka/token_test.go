@@ -1,7 +1,11 @@
 package kafka_test
 
 import (
+	"cmp"
+	"crypto/tls"
 	"encoding/json"
+	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -64,6 +68,23 @@ func tokenServer(t *testing.T, answer http.HandlerFunc) (url string, asked *atom
 	return server.URL, asked
 }
 
+// secureTokenServer is one whose certificate an authority signed.
+func secureTokenServer(t *testing.T, ca *authority, answer http.HandlerFunc) (url string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(answer)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "login.example.com")}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // who is not trusted is told so by each handshake
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// give answers with a token that is good for an hour.
+func give(w http.ResponseWriter, token string) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+}
+
 func TestOAuthLogsInWithATokenOfItsEndpoint(t *testing.T) {
 	secretFile := filepath.Join(t.TempDir(), "secret")
 	write(t, secretFile, []byte(password+"\n"))
@@ -99,6 +120,87 @@ func TestOAuthLogsInWithATokenOfItsEndpoint(t *testing.T) {
 	}
 	write(t, secretFile, []byte("wrong"))
 	refused(t, ping(t, c, time.Second), "kafka.sasl.token_url", url, "prtwatch", "invalid_client", "no such client")
+}
+
+func TestATokenEndpointIsAskedOnlyWhereItsAuthorityIsTrusted(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	var asked atomic.Int64
+	url := secureTokenServer(t, ca, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		give(w, "let me in")
+	})
+	addrs, _ := withTokens(t, 0, "let me in")
+	with := func(caFile string) kafka.Cluster {
+		return kafka.Cluster{Brokers: addrs, SASL: kafka.SASL{
+			Mechanism: kafka.MechanismOAuthBearer, User: "prtwatch", Password: password, TokenURL: url, TokenCAFile: caFile,
+		}}
+	}
+	refused(t, ping(t, with(""), time.Second), "kafka.sasl.token_ca_file", url, "nobody whom the system trusts", "name a file")
+	refused(t, ping(t, with(other.file), time.Second), "kafka.sasl.token_ca_file", other.file, url, "none that it holds")
+	if asked.Load() != 0 {
+		t.Error("the secret was sent to who is not trusted")
+	}
+	if err := ping(t, with(ca.file), 10*time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheFileOfATokenEndpointsAuthoritiesIsReadAgain(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	url := secureTokenServer(t, ca, func(w http.ResponseWriter, _ *http.Request) { give(w, "let me in") })
+	addrs, _ := withTokens(t, 0, "let me in")
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	contents := map[string][]byte{}
+	for name, from := range map[string]string{"another": other.file, "the right one": ca.file} {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents[name] = data
+	}
+	contents["none"] = []byte("no certificate")
+	write(t, file, contents["another"])
+	opts, err := kafka.Cluster{Brokers: addrs, SASL: kafka.SASL{
+		Mechanism: kafka.MechanismOAuthBearer, User: "prtwatch", Password: password, TokenURL: url, TokenCAFile: file,
+	}}.Options(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ name, wrong string }{
+		{"another", "none that it holds"}, {"none", "no PEM certificate"}, {"the right one", ""},
+	} {
+		write(t, file, contents[step.name])
+		cl, err := kgo.NewClient(opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if step.wrong != "" {
+			refused(t, kafka.Ping(limit(t), cl, "kafka", time.Second), "kafka.sasl.token_ca_file", file, step.wrong)
+		} else if err := kafka.Ping(limit(t), cl, "kafka", 10*time.Second); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+	}
+}
+
+// A body is sent on by 307 and 308, and the client's secret may be in it.
+func TestTheSecretGoesNowhereThatATokenEndpointRedirectsTo(t *testing.T) {
+	addrs, _ := withTokens(t, 0, "let me in")
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			elsewhere, asked := tokenServer(t, func(w http.ResponseWriter, _ *http.Request) { give(w, "let me in") })
+			url, _ := tokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+				_, secret, _ := r.BasicAuth()
+				http.Redirect(w, r, elsewhere+"/token?was="+cmp.Or(r.FormValue("client_secret"), secret), status)
+			})
+			c := kafka.Cluster{Brokers: addrs, SASL: kafka.SASL{Mechanism: kafka.MechanismOAuthBearer, User: "prtwatch", Password: "canary", TokenURL: url}}
+			err := ping(t, c, time.Second)
+			refused(t, err, "kafka.sasl.token_url", url, http.StatusText(status), elsewhere+"/token", "not followed")
+			if asked.Load() != 0 || strings.Contains(err.Error(), "canary") {
+				t.Errorf("it was asked %d times: %v", asked.Load(), err)
+			}
+		})
+	}
 }
 
 func TestATokenIsRenewedWhenItEnds(t *testing.T) {
@@ -150,13 +252,16 @@ func TestAzureLogsInWithAManagedIdentity(t *testing.T) {
 }
 
 func TestKeysOfOAuthThatAreWrongAreNamed(t *testing.T) {
+	const https = "https://login.example.com/token"
+	ca, noCA := newAuthority(t).file, filepath.Join(t.TempDir(), "ca.pem")
+	write(t, noCA, []byte("secret@"))
 	for _, c := range []struct {
 		name string
 		sasl kafka.SASL
 		want []string // keys
 	}{
 		{"neither azure nor an endpoint", kafka.SASL{User: "prtwatch", Password: password}, []string{"token_url"}},
-		{"nobody to log in as", kafka.SASL{TokenURL: "https://login.example.com/token"}, []string{"user", "password"}},
+		{"nobody to log in as", kafka.SASL{TokenURL: https}, []string{"user", "password"}},
 		{"no URL", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "login.example.com"}, []string{"token_url"}},
 		{"in the clear", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "http://login.example.com/token"}, []string{"token_url"}},
 		{"a secret in the URL", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "https://prtwatch:secret@login.example.com/token"}, []string{"token_url"}},
@@ -164,6 +269,11 @@ func TestKeysOfOAuthThatAreWrongAreNamed(t *testing.T) {
 		{"a secret in what is no URL", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "https://prtwatch:%secret@login.example.com"}, []string{"token_url"}},
 		{"azure and a login", kafka.SASL{Azure: true, User: "prtwatch", Password: password}, []string{"user", "password"}},
 		{"azure and an endpoint", kafka.SASL{Azure: true, TokenURL: "https://prtwatch:secret@login.example.com/token"}, []string{"token_url"}},
+		{"authorities of an endpoint", kafka.SASL{User: "prtwatch", Password: password, TokenURL: https, TokenCAFile: ca}, nil},
+		{"no such file of them", kafka.SASL{User: "prtwatch", Password: password, TokenURL: https, TokenCAFile: noCA + ".old"}, []string{"token_ca_file"}},
+		{"no certificate in it", kafka.SASL{User: "prtwatch", Password: password, TokenURL: https, TokenCAFile: noCA}, []string{"token_ca_file"}},
+		{"authorities of an endpoint in the clear", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "http://127.0.0.1:1/token", TokenCAFile: ca}, []string{"token_ca_file"}},
+		{"azure and the authorities of an endpoint", kafka.SASL{Azure: true, TokenCAFile: ca}, []string{"token_ca_file"}},
 		{"an endpoint in the clear on this machine", kafka.SASL{User: "prtwatch", Password: password, TokenURL: "http://127.0.0.1:1/token"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -17,10 +17,10 @@ var shownKeys = keySet(`
 	instance delivery start_timeout http.listen log.level log.format
 	input.brokers input.topics input.start
 	input.tls.enabled input.tls.ca_file input.tls.cert_file input.tls.key_file input.tls.server_name
-	input.sasl.mechanism input.sasl.user input.sasl.password_file input.sasl.azure input.sasl.token_url input.sasl.scope
+	input.sasl.mechanism input.sasl.user input.sasl.password_file input.sasl.azure input.sasl.token_url input.sasl.token_ca_file input.sasl.scope
 	kafka.brokers
 	kafka.tls.enabled kafka.tls.ca_file kafka.tls.cert_file kafka.tls.key_file kafka.tls.server_name
-	kafka.sasl.mechanism kafka.sasl.user kafka.sasl.password_file kafka.sasl.azure kafka.sasl.token_url kafka.sasl.scope
+	kafka.sasl.mechanism kafka.sasl.user kafka.sasl.password_file kafka.sasl.azure kafka.sasl.token_url kafka.sasl.token_ca_file kafka.sasl.scope
 	topics.signins topics.baseline topics.alerts topics.dead_letter topics.partitions topics.replication
 	split.group split.merge_wait
 	detect.group detect.members detect.transaction detect.transaction_timeout detect.session_timeout detect.group_protocol

@@ -16,6 +16,10 @@
 {{- $_ := set $tls "ca_file" (printf "%s/ca.crt" $dir) }}
 {{- $_ := set $tls "enabled" true }}
 {{- end }}
+{{- /* It is younger than the others: --reuse-values brings values without it. */}}
+{{- if dig "tokenCa" "existingSecret" "" $secrets }}
+{{- $_ := set $sasl "token_ca_file" (printf "%s/token-ca.crt" $dir) }}
+{{- end }}
 {{- if $secrets.certificate.existingSecret }}
 {{- $_ := set $tls "cert_file" (printf "%s/tls.crt" $dir) }}
 {{- $_ := set $tls "key_file" (printf "%s/tls.key" $dir) }}

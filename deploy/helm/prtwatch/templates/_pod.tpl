@@ -38,6 +38,9 @@
 {{- with .secrets.ca }}{{ if .existingSecret }}
 - secret: {name: {{ .existingSecret }}, items: [{key: {{ .key }}, path: ca.crt}]}
 {{- end }}{{ end }}
+{{- with .secrets.tokenCa }}{{ if .existingSecret }}
+- secret: {name: {{ .existingSecret }}, items: [{key: {{ .key }}, path: token-ca.crt}]}
+{{- end }}{{ end }}
 {{- with .secrets.certificate }}{{ if .existingSecret }}
 - secret: {name: {{ .existingSecret }}, items: [{key: {{ .cert }}, path: tls.crt}, {key: {{ .key }}, path: tls.key}]}
 {{- end }}{{ end }}
