@@ -105,9 +105,9 @@ kafka_up() {
 	deploy/kafka/kafka up --secure
 }
 
-# on_kafka runs the tests that know broker.Each on the real broker too. The packages share
+# on_kafka runs the tests that know broker.Each on the real broker too, and the commands of the documents. The packages share
 # its two cores with it: one after the other. prtwatch is there a user with the rights of docs/security.md and no more.
 on_kafka() {
 	PRTWATCH_TEST_BROKERS=127.0.0.1:$KAFKA_PORT PRTWATCH_TEST_SECURE=$KAFKA_DIR/secure PRTWATCH_TEST_ACLS=1 go test -count=1 -p 1 -timeout 20m "$@" \
-		./internal/brokertest ./stream/... ./cmd/...
+		./internal/brokertest ./stream/... ./cmd/... ./deploy/kafka
 }

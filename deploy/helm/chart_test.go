@@ -67,6 +67,12 @@ func render(t *testing.T, values ...string) []manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return decode(t, text)
+}
+
+// decode reads the objects of a stream of YAML.
+func decode(t *testing.T, text string) []manifest {
+	t.Helper()
 	var all []manifest
 	for decoder := yaml.NewDecoder(strings.NewReader(text)); ; {
 		var n yaml.Node
@@ -115,14 +121,9 @@ func examples(t *testing.T) []string {
 // documented are the values that docs/kubernetes.md shows, each on top of the least that must be said.
 func documented(t *testing.T) []string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/kubernetes.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var files []string
-	parts := strings.Split(string(text), "```")
-	for i := 1; i < len(parts); i += 2 {
-		if block, ok := strings.CutPrefix(parts[i], "yaml\n"); ok {
+	for _, block := range blocks(t, "yaml") {
+		if !strings.HasPrefix(block, "# prometheus.yml") {
 			files = append(files, values(t, block))
 		}
 	}
@@ -315,6 +316,7 @@ func TestWhatIsWrongIsRefusedBeforeAnythingIsInstalled(t *testing.T) {
 		"config: {kafka: {brokers: [a:1]}, instance: one}":       "instance",
 		"config: {kafka: {brokers: [a:1]}, state: {dir: /tmp}}":  "dir",
 		"config: {kafka: {brokers: [a:1]}, http: {}}":            "http",
+		"config: {kafka: {brokers: [a:1]}, start_timeout: 10}":   "start_timeout",
 		"replicaCount: 3":                                                                             "replicaCount",
 		"image: {tagg: x}":                                                                            "tagg",
 		"terminationGracePeriodSeconds: 5":                                                            "terminationGracePeriodSeconds",

@@ -1,13 +1,16 @@
 package helm_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -105,7 +108,9 @@ func unexplained(n *yaml.Node, at string) []string {
 	return keys
 }
 
-func TestTheSchemaHasTheKeysOfPrtwatchButForWhatTheChartSets(t *testing.T) {
+// ownConfiguration is what prtwatch has where nothing is set.
+func ownConfiguration(t *testing.T) (own map[string]any) {
+	t.Helper()
 	if _, err := helm(t, "version"); err != nil { // it builds the binary: with Helm alone
 		t.Fatal(err)
 	}
@@ -117,10 +122,14 @@ func TestTheSchemaHasTheKeysOfPrtwatchButForWhatTheChartSets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var own map[string]any
 	if err := yaml.Unmarshal(text, &own); err != nil {
 		t.Fatal(err)
 	}
+	return own
+}
+
+func TestTheSchemaHasTheKeysOfPrtwatchButForWhatTheChartSets(t *testing.T) {
+	own := ownConfiguration(t)
 	ours := []string{"instance", "state.dir", "http.listen", "kafka.sasl.password", "input.sasl.password"}
 	want := slices.DeleteFunc(keysOf(own, ""), func(key string) bool { return slices.Contains(ours, key) })
 	_, schema := readValues(t)
@@ -136,5 +145,39 @@ func TestTheSchemaHasTheKeysOfPrtwatchButForWhatTheChartSets(t *testing.T) {
 		if !slices.Contains(want, key) {
 			t.Errorf("values.schema.json: config takes %s, which prtwatch does not know or the chart sets", key)
 		}
+	}
+}
+
+// A pod that is given one ends with exit code 2.
+func TestADurationWithoutAUnitIsRefused(t *testing.T) {
+	_, schema := readValues(t)
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("values.json", asJSON(t, schema)); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("values.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	durations := 0
+	var walk func(section map[string]any, in func(any) any)
+	walk = func(section map[string]any, in func(any) any) {
+		for key, value := range section {
+			within := func(v any) any { return in(map[string]any{key: v}) }
+			if below, ok := value.(map[string]any); ok {
+				walk(below, within)
+			} else if _, err := time.ParseDuration(fmt.Sprint(value)); err == nil && value != 0 {
+				durations++
+				for set, right := range map[any]bool{value: true, "1.5h": true, "1h30m": true, "${WAIT}": true, 10: false, "10": false, "10 s": false, "1d": false, "": false} {
+					if err := compiled.Validate(asJSON(t, within(set))); (err == nil) != right {
+						t.Errorf("%v: %v", within(set), err)
+					}
+				}
+			}
+		}
+	}
+	walk(ownConfiguration(t), func(v any) any { return map[string]any{"config": v} })
+	if durations != 7 {
+		t.Errorf("%d durations, not 7", durations)
 	}
 }

@@ -253,7 +253,7 @@ func (s Spec) settings(config kadm.ResourceConfig) []Difference {
 		}
 		differences = append(differences, Difference{
 			Topic: s.Topic, Setting: want.Name, Have: value, Want: want.text(), Fatal: want.Rule == MustEqual,
-			Remedy: fmt.Sprintf("`kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=%s` sets it", s.Topic, want.Name, want.Value),
+			Remedy: fmt.Sprintf("`kafka-configs.sh --bootstrap-server BROKERS --alter --entity-type topics --entity-name %s --add-config %s=%s` sets it", s.Topic, want.Name, want.Value),
 		})
 	}
 	return differences

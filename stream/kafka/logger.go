@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ const repeatAfter = time.Minute
 const maxRemembered = 1000
 
 // logger hands the client's lines to slog. The client's information is our debug: normal
-// operation says little. A line is the same as another when message and broker are: their
-// errors name ports and differ each time.
+// operation says little. A line is the same as another when message, group and broker are: their
+// errors name ports and differ each time, and both stages' clients have one logger.
 type logger struct {
 	log *slog.Logger
 	now func() time.Time
@@ -66,7 +67,7 @@ func (l *logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 		l.log.Debug("kafka: "+msg, keyvals...)
 		return
 	}
-	suppressed, write := l.due(msg + broker(keyvals))
+	suppressed, write := l.due(msg + about(keyvals))
 	if !write {
 		return
 	}
@@ -112,17 +113,19 @@ func (l *logger) due(key string) (suppressed int, write bool) {
 	return suppressed, true
 }
 
-// broker is what a line says of which broker it is about: the address where it names one,
+// about is what a line says of which group and broker it is about: of a broker the address where it names one,
 // since the client calls the same broker by several numbers.
-func broker(keyvals []any) string {
-	var id string
+func about(keyvals []any) string {
+	var group, id, addr string
 	for i := 0; i+1 < len(keyvals); i += 2 {
 		switch keyvals[i] {
+		case "group":
+			group = fmt.Sprint(" ", keyvals[i+1])
 		case "addr":
-			return fmt.Sprint(" ", keyvals[i+1])
+			addr = fmt.Sprint(" ", keyvals[i+1])
 		case "broker":
 			id = fmt.Sprint(" ", keyvals[i+1])
 		}
 	}
-	return id
+	return group + cmp.Or(addr, id)
 }

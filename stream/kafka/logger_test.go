@@ -52,6 +52,18 @@ func TestLinesAboutTwoBrokersAreTwoLines(t *testing.T) {
 	}
 }
 
+// On one cluster both stages' clients write with one logger.
+func TestLinesAboutTwoGroupsAreTwoLines(t *testing.T) {
+	now := time.Now()
+	l, out := capture(slog.LevelInfo, &now)
+	for _, group := range []string{"prtwatch-split", "prtwatch-detect", "prtwatch-split"} {
+		l.Log(kgo.LogLevelError, "group manage loop errored", "group", group, "err", errors.New("refused"))
+	}
+	if got := out.String(); strings.Count(got, "level=ERROR") != 2 || !strings.Contains(got, "prtwatch-detect") {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestTheClientsInformationAndOurClosingItAreDebug(t *testing.T) {
 	now := time.Now()
 	l, out := capture(slog.LevelInfo, &now)
