@@ -56,6 +56,7 @@ var rows = []row{
 		{title: "Instances up", stat: true, good: 1, queries: []query{{`sum(up{#})`, ""}}},
 		{title: "Ready", about: "How many would answer /readyz with 200.", stat: true, good: 1, queries: []query{{`sum(prtwatch_ready{#})`, ""}}},
 		{title: "Splitting", about: "One instance reads the input, the others stand by.", stat: true, good: 1, queries: []query{{`sum(prtwatch_split_active{#})`, ""}}},
+		{title: "Partitions judged by nobody", about: "Of the sign-ins topic.", stat: true, bad: 1, queries: []query{{`max(prtwatch_signins_partitions{#}) - sum(prtwatch_detect_partitions{#, state="running"})`, ""}}},
 		{title: "Newest sign-in came", about: "How long ago a message with sign-ins came to the input.", unit: "s", stat: true, bad: 1800, queries: []query{
 			{`time() - max(prtwatch_split_last_signin_timestamp_seconds{#})`, ""},
 		}},
@@ -116,7 +117,9 @@ var rows = []row{
 		{title: "Transactions", about: "A second, by how they ended.", unit: "short", queries: []query{rate("transactions_total", "result")}},
 		{title: "Transactions that were not committed", about: "A second, by cause.", unit: "short", queries: []query{rate("transaction_aborts_total", "cause")}},
 		{title: "Partitions", about: "By what becomes of them.", unit: "short", queries: []query{{`sum by (state) (prtwatch_detect_partitions{#})`, "{{state}}"}}},
-		{title: "Rebalances", about: "Generations of the group that a member has seen.", unit: "short", queries: []query{{`sum by (instance) (increase(prtwatch_detect_rebalances_total{#}[$__rate_interval]))`, "{{instance}}"}}},
+		{title: "Rebalances", about: "Generations of its group that a member has seen.", unit: "short", queries: []query{
+			{`sum by (instance) (increase(prtwatch_detect_rebalances_total{#}[$__rate_interval]))`, "{{instance}}"}, {`sum by (instance) (increase(prtwatch_split_rebalances_total{#}[$__rate_interval]))`, "{{instance}}, splitter"},
+		}},
 		{title: "A rebalance takes", unit: "s", queries: quantiles("detect_rebalance_seconds")},
 		{title: "Errors", about: "A second.", unit: "short", queries: []query{
 			named("reading sign-ins", rate("detect_fetch_errors_total", "")), named("commits of the splitter", rate("split_commit_errors_total", "")),

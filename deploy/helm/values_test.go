@@ -168,7 +168,7 @@ func TestADurationWithoutAUnitIsRefused(t *testing.T) {
 				walk(below, within)
 			} else if _, err := time.ParseDuration(fmt.Sprint(value)); err == nil && value != 0 {
 				durations++
-				for set, right := range map[any]bool{value: true, "1.5h": true, "1h30m": true, "${WAIT}": true, 10: false, "10": false, "10 s": false, "1d": false, "": false} {
+				for set, right := range map[any]bool{value: true, "1.5h": true, "1h30m": true, "${WAIT}": true, 0: true, "0": true, "+5s": true, 10: false, "10": false, "10 s": false, "1d": false, "": false} {
 					if err := compiled.Validate(asJSON(t, within(set))); (err == nil) != right {
 						t.Errorf("%v: %v", within(set), err)
 					}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 	if len(input) == 0 {
 		return offsets, nil
 	}
+	m.tellForeign(input)
 	found := m.ends(ctx)
 	for partition, offset := range input {
 		committed, was := offset.EpochOffset().Offset, m.marks[partition]
@@ -81,6 +83,22 @@ func (m *member) adjust(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		}
 	}
 	return offsets, nil
+}
+
+// tellForeign warns of offsets that somebody else has committed: an operator who set them, or a consumer that was in our
+// group and has passed over what lies before.
+func (m *member) tellForeign(input map[int32]kgo.Offset) {
+	var foreign []int32
+	for partition, offset := range input {
+		if offset.EpochOffset().Offset >= 0 && !m.marks[partition].ours {
+			foreign = append(foreign, partition)
+		}
+	}
+	if len(foreign) > 0 {
+		slices.Sort(foreign)
+		m.log.Warn("the offset is none that prtwatch has committed: what lies before it is taken for judged; where nobody set it on purpose, another consumer was in this group, and docs/backup.md says how to go back",
+			"group", m.cfg.Group, "topic", m.deps.Topics.Signins, "partitions", foreign)
+	}
 }
 
 // ends is where a partition of the topics begins and ends, high watermarks and not last

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 	"sync"
@@ -366,6 +367,38 @@ func TestAtLeastOnceASigninsTopicThatIsMadeAgainSilencesNobody(t *testing.T) {
 				h.wantCounts("known0", "thief")
 			})
 		})
+	}
+}
+
+// Somebody else in the group commits what he has read. What that passes over nobody judges: it is said at least, and not
+// of offsets that are ours.
+func TestAnOffsetThatSomebodyElseHasCommittedIsTold(t *testing.T) {
+	t.Parallel()
+	h, dir := newHouse(t, brokertest.Fake(t)), t.TempDir()
+	h.produce(signIn("first", ada, "192.0.2.1", "64500", 0))
+	one := h.start("one", dir)
+	h.judged()
+	if err := one.stop(); err != nil {
+		t.Fatal(err)
+	}
+	h.produce(signIn("passed over", ada, "203.0.113.9", "64511", 1))
+	for _, foreign := range []bool{false, true} {
+		if foreign {
+			offsets := make(kadm.Offsets)
+			offsets.AddOffset(h.topics.Signins, kafka.Partition([]byte(ada), partitions), 2, -1)
+			h.commit(offsets)
+		}
+		said := sentences{message: "the offset is none that prtwatch has committed: what lies before it is taken for judged; where nobody set it on purpose, another consumer was in this group, and docs/backup.md says how to go back"}
+		last := h.start("one", dir, func(_ *detect.Config, d *detect.Deps) { d.Log = slog.New(&said) })
+		h.until("the stage to be ready", func() bool { ready, _ := last.Ready(); return ready })
+		if err := last.stop(); err != nil {
+			t.Fatal(err)
+		}
+		said.mu.Lock()
+		if told := len(said.said) > 0; told != foreign {
+			t.Errorf("with an offset of somebody else's: %t, told: %t", foreign, told)
+		}
+		said.mu.Unlock()
 	}
 }
 

@@ -116,3 +116,21 @@ func TestWhoHasPartitionsAgainIsReadyWhateverWasRefusedBefore(t *testing.T) {
 	h.eventually("the first is active", first.active)
 	h.eventually("it is ready", func() bool { ok, _ := first.Ready(); return ok })
 }
+
+// Somebody else in the group commits what he has read. What that passes over nobody splits: it is said at least.
+func TestAnOffsetThatSomebodyElseHasCommittedIsTold(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, brokertest.Fake(t), 1)
+	h.b.Produce(h.record(0, 0, message(numbers(ada, 0, 3)...)), h.record(0, 1, message(numbers(ada, 3, 4)...)))
+	for _, foreign := range []bool{false, true} {
+		if foreign {
+			h.set(h.at(1))
+		}
+		var said bytes.Buffer
+		h.log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		h.splitAll()
+		if told := strings.Contains(said.String(), "the offset is none that prtwatch has committed"); told != foreign {
+			t.Errorf("with an offset of somebody else's: %t, said: %q", foreign, said.String())
+		}
+	}
+}

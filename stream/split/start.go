@@ -60,6 +60,10 @@ func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
 	if len(expired) > 0 {
 		s.deps.Log.Warn("accepting that sign-ins may be lost, or judged again", "group", s.cfg.Group, "partitions", namesOf(expired))
 	}
+	if foreign := s.foreign(lanes); len(foreign) > 0 {
+		s.deps.Log.Warn("the offset is none that prtwatch has committed: what lies before it is taken for split; where nobody set it on purpose, another consumer was in this group, and docs/backup.md says how to go back",
+			"group", s.cfg.Group, "partitions", namesOf(foreign))
+	}
 	if len(open) > 0 {
 		s.deps.Log.Info("the group has committed nothing of these yet: reading from input.start", "group", s.cfg.Group, "partitions", namesOf(open))
 	}
@@ -67,6 +71,19 @@ func (s *Splitter) begin(ctx context.Context, lanes []*lane) error {
 		l.start = s.deps.Start
 	}
 	return nil
+}
+
+// foreign returns those of the lanes whose offset somebody else has committed: an operator, or a consumer that was in
+// our group and has passed over what lies before.
+func (s *Splitter) foreign(lanes []*lane) (foreign []*lane) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range lanes {
+		if _, ours := s.mu.tags[l.topic][l.partition]; !ours && l.committed >= 0 {
+			foreign = append(foreign, l)
+		}
+	}
+	return foreign
 }
 
 // without returns those of the lanes without a committed offset that never had one, and those that had.
