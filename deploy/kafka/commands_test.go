@@ -234,6 +234,7 @@ func (s *shell) named(text string) string {
 		{`\bprtwatch\b`, s.b.Name("prtwatch")},
 		{`\bFILE\b`, filepath.Join(s.dir, "records.json")},
 		{`\b(PARTITION|OFFSET)\b`, "0"},
+		{`\bBEFORE\b`, "2026-01-01T00:00:00.000"},
 	} {
 		text = regexp.MustCompile(name.is).ReplaceAllLiteralString(text, name.becomes)
 	}
