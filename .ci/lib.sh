@@ -11,9 +11,26 @@ export KAFKA_DIR
 results=()
 current=
 
+# only are parts of the names of the steps to run, the script's arguments; none is all steps.
+only=("$@")
+
+# chosen reports whether a step is among them.
+chosen() {
+	((${#only[@]})) || return 0
+	local part
+	for part in "${only[@]}"; do
+		[[ $1 == *"$part"* ]] && return 0
+	done
+	return 1
+}
+
 # step runs a command under a name, says how long it took, and ends everything when it fails.
 step() {
 	local began=$SECONDS
+	if ! chosen "$1"; then
+		results+=("NOT RUN  $1: not asked for")
+		return 0
+	fi
 	current=$1
 	shift
 	printf '\n=== %s\n' "$current"
