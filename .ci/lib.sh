@@ -13,15 +13,16 @@ current=
 
 # only are parts of the names of the steps to run, the script's arguments; none is all steps.
 only=("$@")
+declare -A met=() # those of them that a step had
 
 # chosen reports whether a step is among them.
 chosen() {
 	((${#only[@]})) || return 0
-	local part
+	local part found=1
 	for part in "${only[@]}"; do
-		[[ $1 == *"$part"* ]] && return 0
+		[[ $1 == *"$part"* ]] && found=0 met[$part]=1
 	done
-	return 1
+	return "$found"
 }
 
 # step runs a command under a name, says how long it took, and ends everything when it fails.
@@ -43,6 +44,7 @@ step() {
 
 # skipped notes what could not be run, so that it is not taken for passed.
 skipped() {
+	chosen "$1" || return 0
 	results+=("NOT RUN  $1: $2")
 	printf '\n=== %s: NOT RUN: %s\n' "$1" "$2"
 	current=
@@ -58,6 +60,15 @@ finish() {
 	fi
 	printf '\n=== summary\n'
 	((${#results[@]} == 0)) || printf '%s\n' "${results[@]}"
+	if ((code == 0)); then
+		local part
+		for part in "${only[@]}"; do # a slip of the pen is not to look like a pass
+			[[ -n ${met[$part]-} ]] || {
+				echo "no step has \"$part\" in its name"
+				code=1
+			}
+		done
+	fi
 	if ((code != 0)); then
 		echo "FAILED${current:+: $current}"
 	else
